@@ -1,0 +1,64 @@
+# The commands of a working day; each makes what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+PEERS := .venv-peers
+RUN := $(VENV)/bin/python
+
+.PHONY: help build test test-slow test-large demo bench lint sanitize peers table clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 14
+
+$(VENV)/.installed: requirements.txt pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement requirements.txt
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+build: $(VENV)/.installed  ## compile what changed, in place
+	@$(RUN) setup.py --quiet build_ext --inplace
+
+test: build  ## the test suite
+	$(RUN) -m pytest -q
+
+test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor
+	$(RUN) -m pytest -q -m slow
+
+test-large: build  ## the tests that need many gigabytes
+	$(RUN) -m pytest -q -m large
+
+demo: build  ## count the coins in a photograph; pictures in build/demo
+	$(RUN) examples/coins.py
+
+bench: build  ## time every operation against the peers that are installed
+	$(RUN) -m benchmarks
+
+lint: $(VENV)/.installed  ## the hooks of .pre-commit-config.yaml over all files
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
+
+# Python itself is not sanitized, so the runtime comes first; leaks are not looked for, since the interpreter leaks.
+sanitize: $(VENV)/.installed  ## the suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	VISIONOPS_CMAKE_OPTIONS="-DVISIONOPS_SANITIZE=ON" $(RUN) setup.py --quiet build_ext --build-lib build/sanitize
+	cp -r visionops/*.json visionops/py.typed build/sanitize/visionops/
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH=build/sanitize $(RUN) -m pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured"
+
+wheel: $(VENV)/.installed
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+
+$(PEERS)/.installed: requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --requirement requirements-peers.txt
+	touch $@
+
+peers: $(PEERS)/.installed wheel  ## a second environment with torchvision, OpenCV and this library's wheel; benchmarks there
+	$(PEERS)/bin/pip install --quiet --no-deps --force-reinstall dist/visionops-*.whl
+	cd benchmarks/.. && $(PEERS)/bin/python -P -m benchmarks
+
+table: build  ## run the suite, record what ran on what, and print the README's table
+	$(RUN) -m pytest -q --record-ran-on
+	$(RUN) -m visionops --table
+
+clean:  ## remove what was built, not the environments
+	rm -rf build dist *.egg-info visionops/*.so visionops/numpy/*.so

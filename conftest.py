@@ -1,0 +1,24 @@
+"""What every test sees: the names that docstring examples use, and uninitialised memory that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def names_in_examples(doctest_namespace: dict[str, object]) -> None:
+    """Docstring examples are written as in a user's file that has these imports."""
+    doctest_namespace["torch"] = torch
+    doctest_namespace["np"] = np
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """Fill new tensors with NaN or the largest integer, so that an element nobody writes fails its comparison."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -1,0 +1,57 @@
+// The geometry of axis-aligned boxes: one definition for every kernel, on host and device.
+//
+// These few operations decide which box non-maximum suppression keeps, so each is rounded once and in this order:
+// files that include this header are compiled without fused multiply-add.
+#pragma once
+
+#include "common/target.h"
+
+namespace visionops::VISIONOPS_ISA {
+
+template <class T>
+struct Box {
+  T x1, y1, x2, y2;
+};
+
+template <class T>
+VISIONOPS_HD inline T smaller(T a, T b) {
+  return a < b ? a : b;
+}
+
+template <class T>
+VISIONOPS_HD inline T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+/// Length of [low, high]: 0 if inverted, NaN if either end is. `offset` is 1 where high names the last pixel inside.
+template <class T>
+VISIONOPS_HD inline T side(T low, T high, T offset) {
+  const T length = (high - low) + offset;
+  return length < 0 ? T(0) : length;
+}
+
+template <class T>
+VISIONOPS_HD inline T area(const Box<T>& box, T offset) {
+  return side(box.x1, box.x2, offset) * side(box.y1, box.y2, offset);
+}
+
+template <class T>
+VISIONOPS_HD inline T intersection(const Box<T>& a, const Box<T>& b, T offset) {
+  return side(larger(a.x1, b.x1), smaller(a.x2, b.x2), offset) * side(larger(a.y1, b.y1), smaller(a.y2, b.y2), offset);
+}
+
+/// numerator / denominator, 0 where that is not finite: empty, infinite and NaN boxes overlap nothing.
+template <class T>
+VISIONOPS_HD inline T ratio(T numerator, T denominator) {
+  const T quotient = numerator / denominator;
+  return quotient - quotient == 0 ? quotient : T(0);
+}
+
+/// Intersection over union of two boxes whose areas are known.
+template <class T>
+VISIONOPS_HD inline T iou(const Box<T>& a, T area_a, const Box<T>& b, T area_b, T offset) {
+  const T inter = intersection(a, b, offset);
+  return ratio(inter, (area_a + area_b) - inter);
+}
+
+}  // namespace visionops::VISIONOPS_ISA

@@ -1,0 +1,87 @@
+// The few helpers over torch's stable ABI that the glue files share.
+//
+// The stable ABI (target 2.10) is what makes one binary serve every torch from 2.10 on. Its `new_empty` goes through
+// the dispatcher by name, 2 us a call: empty() uses the C shim. It has no check macro that raises ValueError: check()
+// throws std::invalid_argument, which becomes one.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+
+#include "common/dtype.h"
+
+namespace visionops {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline void check(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+/// The kernels' name of a tensor's dtype.
+inline DType dtype_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Double: return DType::f64;
+    case ScalarType::Float: return DType::f32;
+    case ScalarType::Half: return DType::f16;
+    case ScalarType::BFloat16: return DType::bf16;
+    case ScalarType::Byte: return DType::u8;
+    case ScalarType::Char: return DType::i8;
+    case ScalarType::Short: return DType::i16;
+    case ScalarType::Int: return DType::i32;
+    case ScalarType::Long: return DType::i64;
+    case ScalarType::Bool: return DType::b8;
+    default: throw std::invalid_argument("expected a floating, integer or bool tensor");
+  }
+}
+
+inline bool is_floating(DType dtype) { return dtype <= DType::bf16; }
+
+/// The dtype of a result over numbers of `dtype`: their own if floating, else the one that kernels compute in.
+inline ScalarType result_type(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+    case DType::i32:
+    case DType::i64: return ScalarType::Double;
+    case DType::f16: return ScalarType::Half;
+    case DType::bf16: return ScalarType::BFloat16;
+    default: return ScalarType::Float;
+  }
+}
+
+/// `tensor` itself if it is contiguous, else a contiguous copy.
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+/// A new contiguous CPU tensor. A large one is advised to use huge pages before its first write: first touch of
+/// 4 KB pages costs more than writing them (64 MB: 17 ms, with huge pages 9 ms).
+Tensor empty(const int64_t* sizes, int64_t dims, ScalarType dtype);
+
+inline Tensor empty(std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  return empty(sizes.begin(), static_cast<int64_t>(sizes.size()), dtype);
+}
+
+/// A new contiguous CPU tensor with the sizes of another.
+inline Tensor empty_like(const Tensor& other, ScalarType dtype) {
+  return empty(other.sizes().data(), other.dim(), dtype);
+}
+
+/// Calls body(begin, end) over [0, count), on torch's threads if there is more work than `grain` items.
+template <class Body>
+inline void parallel(int64_t count, int64_t grain, const Body& body) {
+  // Entering torch's parallel region costs as much as a small kernel.
+  if (count <= grain) {
+    if (count > 0) body(int64_t{0}, count);
+  } else {
+    torch::stable::parallel_for(0, count, grain, body);
+  }
+}
+
+}  // namespace visionops

@@ -1,0 +1,133 @@
+"""What users of other libraries suffer and not of this one: a test for each row, failing when its mend is undone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import visionops
+from visionops import batched_nms, box_iou, nms
+
+FLOATING = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+TWICE = torch.tensor([[-100.0, -100, -10, -10], [-100, -100, -10, -10]])
+SCORES = torch.tensor([0.9, 0.8])
+
+
+def test_row_3_negative_coordinates_keep_classes_apart() -> None:
+    assert batched_nms(TWICE, SCORES, torch.tensor([0, 1]), 0.5).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_row_4_large_ids_narrow_dtypes_and_infinity_keep_classes_apart(dtype: torch.dtype) -> None:
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9]], dtype=dtype)
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6], dtype=dtype)
+    for first in (20_000, 2**24, 2**53, 2**62, -(2**62)):
+        ids = torch.tensor([first, first + 1, first, first + 1])
+        assert batched_nms(boxes, scores, ids, 0.5).tolist() == [0, 1]
+    boxes[3, 2] = torch.inf
+    assert batched_nms(boxes, scores, torch.zeros(4, dtype=torch.int64), 0.5).tolist() == [0, 3]
+
+
+def test_row_5_many_classes_are_one_call() -> None:
+    boxes, scores = torch.rand(20_000, 4) * 100, torch.rand(20_000)
+    boxes[:, 2:] += boxes[:, :2]
+    one = torch.zeros(20_000, dtype=torch.int64)
+    times = []
+    for ids in (one, torch.arange(20_000)):
+        batched_nms(boxes, scores, ids, 0.5)
+        start = time.perf_counter()
+        batched_nms(boxes, scores, ids, 0.5)
+        times.append(time.perf_counter() - start)
+    # A loop in Python over 20,000 classes takes half a second.
+    assert times[1] < 0.1
+
+
+@pytest.mark.parametrize("dtype", [*FLOATING, torch.uint8, torch.int32])
+def test_row_6_one_rule_at_the_threshold(dtype: torch.dtype) -> None:
+    # IoU is exactly 1/5: kept at fl(0.2) of the dtype computed in, suppressed at the next number below.
+    boxes = torch.tensor([[0, 0, 3, 1], [2, 0, 5, 1]], dtype=dtype)
+    assert nms(boxes, SCORES, 0.2).tolist() == [0, 1]
+    wide = dtype in (torch.float64, torch.int32)
+    threshold = torch.tensor(0.2, dtype=torch.float64 if wide else torch.float32)
+    below = torch.nextafter(threshold, torch.zeros_like(threshold)).item()
+    assert nms(boxes, SCORES, below).tolist() == [0]
+
+
+def test_row_7_image_batch_max_output_score_threshold_and_static_shapes() -> None:
+    overlapping, apart = [[0.0, 0, 9, 9], [0, 0, 9, 8], [20, 0, 29, 9]], [[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]]
+    boxes = torch.tensor([overlapping, apart])
+    scores = torch.tensor([[0.9, 0.8, 0.7], [0.1, 0.8, 0.9]])
+    indices, counts = nms(boxes, scores, 0.5, score_threshold=0.1, max_output=4, padded=True)
+    assert indices.tolist() == [[0, 2, -1, -1], [2, 1, -1, -1]]
+    assert counts.tolist() == [2, 2]
+    assert nms(boxes[1], scores[1], 0.5, max_output=1).tolist() == [2]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 1000, 1001, 100_000])
+def test_row_8_compiles_at_any_size(n: int) -> None:
+    def detect(boxes: torch.Tensor, scores: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        keep = nms(boxes, scores, 0.5, score_threshold=0.5)
+        by_class = batched_nms(boxes, scores, ids, 0.5)
+        return keep, by_class, box_iou(boxes[keep][:3], boxes[by_class][:3])
+
+    generator = torch.Generator().manual_seed(0)
+    boxes, scores = torch.rand(n, 4, generator=generator) * 1000, torch.rand(n, generator=generator)
+    boxes[:, 2:] = boxes[:, :2] + 9
+    ids = torch.randint(1000, (n,), generator=generator)
+    torch._dynamo.reset()
+    compiled = torch.compile(detect, fullgraph=True, backend="aot_eager")
+    for few in (scores, torch.zeros(n)):  # as many survivors as there are, then none of the first
+        for actual, expected in zip(compiled(boxes, few, ids), detect(boxes, few, ids), strict=True):
+            assert torch.equal(actual, expected)
+
+
+def _wall_over_cpu(code: str) -> float:
+    """Wall over processor time of a fresh process's timed part: 1 on one thread, 1/2 on two."""
+    timed = f"import time, torch, visionops as vo; torch.set_num_threads(2)\n{code}"
+    best = min(
+        float(subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    )
+    return best
+
+
+@pytest.mark.measured
+def test_row_10_threads_work() -> None:
+    code = (
+        "b = torch.rand(6000, 4); vo.box_iou(b, b)\n"
+        "w, c = time.perf_counter(), time.process_time()\n"
+        "for _ in range(8): vo.box_iou(b, b, mode='ciou')\n"
+        "print((time.perf_counter() - w) / (time.process_time() - c))"
+    )
+    assert _wall_over_cpu(code) < 0.8
+
+
+@pytest.mark.measured
+def test_row_15_box_iou_needs_its_result_alone() -> None:
+    code = (
+        "import re, torch, visionops as vo\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1)) / 1024\n"
+        "b = torch.rand(5000, 4); vo.box_iou(b[:64], b[:64]); before = peak()\n"
+        "for mode in ('iou', 'ciou'): out = vo.box_iou(b, b, mode=mode); del out\n"
+        "print(peak() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = 5000 * 5000 * 4 / 2**20
+    assert float(run.stdout) < result + 10
+
+
+def test_row_16_degenerate_and_narrow_boxes() -> None:
+    empty = torch.tensor([[5.0, 5, 5, 5]])
+    assert box_iou(empty, empty).item() == 0
+    apart = torch.tensor([[0, 0, 10, 10], [200, 200, 250, 250]], dtype=torch.uint8)
+    assert box_iou(apart[:1], apart[1:]).item() == 0
+    wide = torch.tensor([[0, 0, 50_000, 50_000]], dtype=torch.int32)
+    assert visionops.box_area(wide).item() == 50_000.0**2
+    assert box_iou(wide, wide).item() == 1
+    half = torch.tensor([[-25_000.0, -25_000, 25_000, 25_000]], dtype=torch.float16)
+    for mode in ("iou", "giou", "diou", "ciou", "iof"):
+        assert box_iou(half, half, mode=mode).item() == 1

@@ -1,0 +1,61 @@
+"""`python -m visionops`: what is installed, what runs here and why the rest does not, and what ran on what."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+import visionops
+from visionops import _native
+from visionops._op import REGISTRY
+
+_RAN_ON = Path(__file__).parent / "ran_on.json"
+
+
+def table() -> str:
+    """Operations by backends in Markdown: where each one's tests ran and passed, by the records in this tree."""
+    ran_on = json.loads(_RAN_ON.read_text())
+    columns = sorted({backend.name for name in visionops.__all__ for backend in REGISTRY[name].op.backends})
+    lines = ["| operation | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+    for name in visionops.__all__:
+        offered = {backend.name for backend in REGISTRY[name].op.backends}
+        places = ran_on.get(name, {})
+        cells = [", ".join(places.get(c, [])) or "never ran" if c in offered else "" for c in columns]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def report() -> str:
+    """What a bug report should contain."""
+    forced = os.environ.get("VISIONOPS_ISA")
+    triton = "installed" if find_spec("triton") else "not installed"
+    lines = [
+        f"visionops {visionops.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        f"CPU library: {_native.WHY_NOT_CPU or 'loaded'}",
+        f"instruction set: {_native.isa()}" + (f" (forced by VISIONOPS_ISA={forced})" if forced else ""),
+        f"threads: {torch.get_num_threads()}",
+        f"CUDA library: {_native.WHY_NOT_CUDA or 'loaded'}",
+        f"triton: {triton}",
+        "",
+        "Where each operation's tests ran and passed:",
+        "",
+        table(),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the report, or the table alone as the README holds it."""
+    parser = argparse.ArgumentParser(prog="python -m visionops", description=__doc__)
+    parser.add_argument("--table", action="store_true", help="print the table of operations by backends alone")
+    print(table() if parser.parse_args().table else report())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Op, Backend and REGISTRY: how an operation is declared, chosen and differentiated. The only user of torch.library.
+
+An `Op` stands for one schema. Each of its backends is a torch operation of its own, `visionops::<op>_<backend>`, so
+that a trace names what ran. The public functions that an Op serves join REGISTRY by its decorator `public`; tests,
+benchmarks, `python -m visionops` and the README's table all read from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.autograd import forward_ad
+
+from visionops import _native
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FLOATING = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
+NUMBERS = FLOATING | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+INTEGERS = NUMBERS - FLOATING
+
+
+def result_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a result over numbers: their own if floating, else float32 up to 16 bits and float64 above."""
+    if dtype in FLOATING:
+        return dtype
+    return torch.float64 if dtype in (torch.int32, torch.int64) else torch.float32
+
+
+def batch_first(info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
+    """For batching rules: the arguments with the mapped dimension of tensors first, expanded where they have none."""
+
+    def first(arg: Any, dim: int | None) -> Any:
+        if not isinstance(arg, torch.Tensor):
+            return arg
+        return arg.expand(info.batch_size, *arg.shape) if dim is None else arg.movedim(dim, 0)
+
+    return list(map(first, args, in_dims))
+
+
+def vmap_leading(raw: Callable[..., Any], info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+    """The batching rule of an operation whose tensors may all have further leading dimensions."""
+    outputs = raw(*batch_first(info, in_dims, args))
+    return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
+
+
+def indices_of_unknown_number(like: torch.Tensor) -> torch.Tensor:
+    """For shape rules: int64 indices, as many as values decide, possibly none."""
+    size = torch.library.get_ctx().new_dynamic_size()
+    return like.new_empty((size,), dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of an operation.
+
+    Attributes:
+        name: "native" for C++ and CUDA C++, "triton" for Triton.
+        why_not: Why it cannot run for a device type and dtype, or None. It sees nothing else, so that the choice is
+            made once for each and holds under tracing.
+    """
+
+    name: str
+    why_not: Callable[[str, torch.dtype], str | None]
+
+
+def _native_why_not(device: str, dtype: torch.dtype) -> str | None:
+    if device == "cpu":
+        return _native.WHY_NOT_CPU
+    if device == "cuda":
+        return _native.WHY_NOT_CUDA or "no CUDA kernel yet"
+    return f"no kernel for device {device}"
+
+
+NATIVE = Backend("native", _native_why_not)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """How an operation is differentiated; without it, its results carry no gradient.
+
+    Attributes:
+        save: (ctx, inputs, output), as autograd.Function.setup_context.
+        backward: (ctx, *grads) to one gradient, or None, per argument.
+    """
+
+    save: Callable[[Any, tuple[Any, ...], Any], None]
+    backward: Callable[..., Any]
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+def _raise(ctx: Any, *grads: torch.Tensor) -> None:
+    raise NotImplementedError("this operation can be differentiated once, not twice")
+
+
+# The gradient of a backward operation that has none: it raises, where torch's once_differentiable would silently
+# return a result without gradient whenever the incoming one has none.
+ONCE = Gradient(_save_nothing, _raise)
+
+
+@dataclass(frozen=True)
+class Public:
+    """A function of the contents page and the Op that serves it."""
+
+    function: Callable[..., Any]
+    op: Op
+
+    @property
+    def room(self) -> str:
+        """The package that holds its reference and cases."""
+        return self.function.__module__.split(".")[1]
+
+
+REGISTRY: dict[str, Public] = {}
+
+
+class Op:
+    """A schema, its shape rule, gradient and batching rule, and its backends, best first.
+
+    Args:
+        name: The stem; backend b is torch.ops.visionops.<name>_<b>.
+        fake: The shape rule: the schema's arguments to empty tensors.
+        gradient: How it is differentiated, if it is.
+        vmap: (raw, info, in_dims, *args) to (outputs, out_dims), as torch.library.register_vmap but for the torch
+            operation `raw` to call; None where a batch of this operation makes no sense, and vmap over it raises.
+        backends: Best first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        fake: Callable[..., Any],
+        gradient: Gradient | None = None,
+        vmap: Callable[..., Any] | None = None,
+        backends: Sequence[Backend] = (NATIVE,),
+    ) -> None:
+        self.name = name
+        self.backends = tuple(backends)
+        self._gradient = gradient
+        self._chosen: dict[tuple[str, torch.dtype, str | None], tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        self._functions: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        for backend in self.backends:
+            qualified = f"visionops::{name}_{backend.name}"
+            if not hasattr(torch.ops.visionops, f"{name}_{backend.name}"):
+                continue  # its library is absent; why_not says so
+            raw = getattr(torch.ops.visionops, f"{name}_{backend.name}").default
+            torch.library.register_fake(qualified, fake)
+            torch.library.register_vmap(qualified, partial(vmap or self._no_vmap, raw))
+            self._functions[backend.name] = raw, raw if gradient is None else self._differentiable(raw, gradient)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether its results carry a gradient."""
+        return self._gradient is not None
+
+    def __call__(self, *args: Any, backend: str | None = None) -> Any:
+        """Run the backend named, or the first that can run on the device and dtype of the first argument."""
+        key = (args[0].device.type, args[0].dtype, backend)
+        functions = self._chosen.get(key)
+        if functions is None:
+            functions = self._chosen[key] = self._choose(*key)
+        # autograd.Function costs 10 us a call: only where a gradient can be asked for.
+        return functions[1 if self._gradient is not None and _needs_autograd(args) else 0](*args)
+
+    def public(self, function: Function) -> Function:
+        """Enter a public function that this Op serves into REGISTRY."""
+        REGISTRY[function.__name__] = Public(function, self)
+        return function
+
+    def _choose(
+        self, device: str, dtype: torch.dtype, wanted: str | None
+    ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        reasons = []
+        for backend in self.backends:
+            if wanted in (None, backend.name):
+                reason = backend.why_not(device, dtype)
+                if reason is None:
+                    return self._functions[backend.name]
+                reasons.append(f"{backend.name}: {reason}")
+        if not reasons:
+            names = ", ".join(repr(b.name) for b in self.backends)
+            raise ValueError(f"backend: expected None or one of {names}, got {wanted!r}")
+        raise NotImplementedError(f"{self.name}: no backend runs {dtype} on {device}: {'; '.join(reasons)}")
+
+    def _no_vmap(self, *args: Any) -> Any:
+        raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
+
+    def _differentiable(self, raw: Callable[..., Any], gradient: Gradient) -> Callable[..., Any]:
+        class Differentiable(torch.autograd.Function):
+            generate_vmap_rule = True
+            forward = staticmethod(raw)
+            setup_context = staticmethod(gradient.save)  # type: ignore[assignment]
+            backward = staticmethod(gradient.backward)
+
+        Differentiable.__name__ = self.name
+        return Differentiable.apply
+
+
+def _needs_autograd(args: tuple[Any, ...]) -> bool:
+    # Inside grad(vmap(f)) requires_grad reads False, and a dual tensor has none: a raw operation would return silent
+    # zeros there, an autograd.Function differentiates or raises.
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(isinstance(arg, torch.Tensor) and arg.requires_grad for arg in args)

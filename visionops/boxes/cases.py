@@ -1,0 +1,440 @@
+"""The inputs that tests and benchmarks of the box operations draw from, and the box generators of every room.
+
+Float64 arrays are rounded to the dtype under test; integer and bool arrays are passed as they are. The reference works
+in float64 and a kernel may work in float32, so no case has a pair of boxes whose areas overflow or vanish in float32
+alone and would count there: such boxes meet only partners with which both arithmetics give the same.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.testing import Case
+
+Array = npt.NDArray[Any]
+Boxes = npt.NDArray[np.float64]
+Pair = tuple[Array, Array]
+
+MODES = ("iou", "giou", "diou", "ciou", "iof")
+INTEGERS: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int8, np.int16, np.int32, np.int64)
+NAN, INF = np.nan, np.inf
+
+
+def uniform_boxes(rng: np.random.Generator, n: int, width: float = 1333, height: float = 800) -> Boxes:
+    """N boxes (n, 4) xyxy anywhere in the image, sides log-uniform from 4 pixels to the image's own."""
+    extent = np.array([width, height], dtype=np.float64)
+    side = np.exp(rng.uniform(np.log(4.0), np.log(extent), size=(n, 2)))
+    low = rng.uniform(0.0, 1.0, size=(n, 2)) * (extent - side)
+    return np.concatenate([low, low + side], axis=1)
+
+
+def clustered_boxes(
+    rng: np.random.Generator,
+    n: int,
+    width: float = 1333,
+    height: float = 800,
+    *,
+    objects: int = 40,
+    crowd: float = 0.7,
+    jitter: float = 0.1,
+) -> Boxes:
+    """N boxes (n, 4) xyxy as a detector gives them: a share of crowd around few objects, the others anywhere.
+
+    jitter is the deviation of a crowding box's centre and log size, in units of its object's size.
+    """
+    extent = np.array([width, height], dtype=np.float64)
+    crowding = round(crowd * n)
+    owner = uniform_boxes(rng, objects, width, height)[rng.integers(objects, size=crowding)]
+    size = owner[:, 2:] - owner[:, :2]
+    centre = (owner[:, :2] + owner[:, 2:]) / 2 + rng.normal(size=(crowding, 2)) * jitter * size
+    size = size * np.exp(rng.normal(size=(crowding, 2)) * jitter)
+    around = np.concatenate([centre - size / 2, centre + size / 2], axis=1).clip(0.0, np.tile(extent, 2))
+    boxes = np.concatenate([around, uniform_boxes(rng, n - crowding, width, height)])
+    return rng.permutation(boxes, axis=0)
+
+
+def scattered_boxes(
+    rng: np.random.Generator, n: int, width: float = 1333, height: float = 800, clusters: int | None = None
+) -> Boxes:
+    """N boxes (n, 4) xyxy of log-normal size, median e^4 pixels, around n // 50 or the given number of centres."""
+    extent = np.array([width, height], dtype=np.float64)
+    clusters = clusters or max(1, n // 50)
+    centres = rng.uniform(0.0, 1.0, size=(clusters, 2)) * extent
+    centre = centres[rng.integers(clusters, size=n)] + rng.normal(size=(n, 2)) * 8
+    size = np.exp(rng.normal(size=(n, 2)) * 0.6 + 4)
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=1).clip(0.0, np.tile(extent, 2))
+
+
+def integer_boxes(rng: np.random.Generator, n: int, dtype: type[np.integer[Any]], low: int, high: int) -> Array:
+    """N boxes (n, 4) xyxy with whole corners in [low, high], the first one as large as that allows."""
+    corners = np.sort(rng.integers(low, high, size=(n, 2, 2), endpoint=True, dtype=np.int64), axis=1)
+    corners[:1] = [[low, low], [high, high]]
+    return corners.reshape(n, 4).astype(dtype)
+
+
+def box_convert() -> list[Case]:
+    """All nine pairs of formats, and integer boxes of every dtype."""
+    formats = ("xyxy", "xywh", "cxcywh")
+    few = RELATED[:2]
+    wild = np.concatenate([_zero_area(), _inverted(), _with_nan(), _with_inf(), _far(), RELATED])
+    cases = [_case(f"few-{i}-{o}", few, i, o) for i in formats for o in formats]
+    cases += [_case(f"empty-{i}-{o}", np.empty((0, 4)), i, o) for i in formats for o in formats]
+    cases += [_case(f"wild-{i}-{o}", wild, i, o) for i in formats for o in formats]
+    rng = np.random.default_rng(0)
+    for n in (15, 16, 17, 65, 300):
+        cases += [_case(f"uniform-{n}-{i}-{o}", uniform_boxes(rng, n), i, o) for i, o in _neighbours(formats)]
+    cases.append(_case("batch", uniform_boxes(rng, 12).reshape(2, 3, 2, 4), "xyxy", "cxcywh"))
+    for dtype in INTEGERS:
+        whole = _whole_boxes(rng, dtype, 9)
+        cases += [_case(f"{dtype.__name__}-{i}-{o}", whole, i, o) for i, o in _neighbours(formats)]
+    return cases
+
+
+def box_area() -> list[Case]:
+    """Ordinary, degenerate and wild boxes with both pixel conventions."""
+    rng = np.random.default_rng(1)
+    inputs: dict[str, Array] = {
+        "few": RELATED[:2],
+        "empty": np.empty((0, 4)),
+        "related": RELATED,
+        "zero-area": _zero_area(),
+        "inverted": _inverted(),
+        "nan": _with_nan(),
+        "inf": _with_inf(),
+        "half-large": _half_large(),
+        "half-denormal": _half_denormal(),
+        "overflowing": np.array([[-1e30, -1e30, 1e30, 1e30], [-1e18, 0.0, 1e18, 1e18]]),
+        "batch": uniform_boxes(rng, 12, 60, 60).reshape(2, 3, 2, 4),
+        "empty-batch": np.empty((0, 3, 4)),
+    }
+    inputs |= {f"uniform-{n}": uniform_boxes(rng, n, 250, 250) for n in (15, 16, 17, 65, 300)}
+    inputs |= {dtype.__name__: _whole_boxes(rng, dtype, 9) for dtype in INTEGERS}
+    inputs["int32-50000"] = np.array([[0, 0, 50_000, 50_000]], np.int32)
+    cases = [_case(name, boxes) for name, boxes in inputs.items()]
+    return cases + [_case(f"{name}-offset", boxes, pixel_offset=1) for name, boxes in inputs.items()]
+
+
+def clip_boxes_to_image() -> list[Case]:
+    """Boxes inside, across and outside the image, and integer dtypes narrower than its size."""
+    rng = np.random.default_rng(2)
+    across = uniform_boxes(rng, 65, 2000, 1600) - 400.0
+    cases = [
+        _case("few", np.array([[-5.0, 2.0, 30.0, 70.0], [10.0, -20.0, 90.0, 15.0]]), (40, 60)),
+        _case("empty", np.empty((0, 4)), (40, 60)),
+        _case("empty-image", RELATED, (0, 0)),
+        _case("related", RELATED, (10, 7)),
+        _case("inverted", _inverted(), (5, 6)),
+        _case("nan", _with_nan(), (5, 6)),
+        _case("inf", _with_inf(), (5, 6)),
+        _case("half-large", _half_large(), (800, 1333)),
+        _case("across", across, (800, 1333)),
+        _case("batch", across[:60].reshape(3, 4, 5, 4), (800, 1333)),
+    ]
+    cases += [_case(f"across-{n}", across[:n], (480, 640)) for n in (15, 16, 17)]
+    for dtype in INTEGERS:
+        cases.append(_case(dtype.__name__, _whole_boxes(rng, dtype, 9), (40, 60)))
+        cases.append(_case(f"{dtype.__name__}-wide", _whole_boxes(rng, dtype, 9), (800, 1333)))
+    # 2**60 + 1 is no float64: a detour over floats would change it.
+    large = np.array([[-(2**60) - 1, 3, 2**60 + 1, 2**60 - 1]], np.int64)
+    return [*cases, _case("int64-exact", large, (2**61, 2**61))]
+
+
+def remove_small_boxes() -> list[Case]:
+    """Sides below, at and above the bound, in quarters of a pixel, which every dtype holds exactly."""
+    rng = np.random.default_rng(3)
+    side = rng.integers(0, 33, size=(300, 2)) / 4
+    low = rng.integers(0, 65, size=(300, 2)) / 4
+    quarters = np.concatenate([low, low + side], axis=1)
+    cases = [
+        _case("few", quarters[:4], 3.0),
+        _case("empty", np.empty((0, 4)), 3.0),
+        _case("none-left", quarters[:17], 1000.0),
+        _case("zero-bound", np.concatenate([_zero_area(), _inverted()]), 0.0),
+        _case("negative-bound", _inverted(), -1e9),
+        _case("nan", _with_nan(), 0.0),
+        _case("inf", _with_inf(), 1.0),
+        _case("half-large", _half_large(), 50_000.0),
+    ]
+    cases += [_case(f"quarters-{n}", quarters[:n], 2.25) for n in (15, 16, 17, 65, 300)]
+    for dtype in INTEGERS:
+        cases.append(_case(dtype.__name__, _whole_boxes(rng, dtype, 33), 25.0))
+        cases.append(_case(f"{dtype.__name__}-largest", _whole_boxes(rng, dtype, 9), float(_largest_side(dtype))))
+    return cases
+
+
+def masks_to_boxes() -> list[Case]:
+    """Blobs, single pixels, full, empty and absent masks in bool, integer and float."""
+    rng = np.random.default_rng(4)
+    few = np.zeros((3, 5, 7), np.bool_)
+    few[0, 1:4, 2:6] = True
+    few[1, 4, 6] = True
+    corners = np.zeros((4, 33, 65), np.bool_)
+    corners[range(4), [0, 0, 32, 32], [0, 64, 0, 64]] = True
+    blobs = np.zeros((20, 100, 130), np.bool_)
+    for mask, (x1, y1, x2, y2) in zip(blobs, uniform_boxes(rng, 20, 130, 100).astype(np.int64), strict=True):
+        mask[y1 : y2 + 1, x1 : x2 + 1] = rng.random(mask[y1 : y2 + 1, x1 : x2 + 1].shape) < 0.3
+    cases = [
+        _case("few", few),
+        _case("no-mask", np.zeros((0, 5, 7), np.bool_)),
+        _case("no-rows", np.zeros((2, 0, 7), np.bool_)),
+        _case("no-columns", np.zeros((2, 5, 0), np.bool_)),
+        _case("one-pixel", np.ones((1, 1, 1), np.bool_)),
+        _case("all-empty", np.zeros((3, 17, 16), np.bool_)),
+        _case("full", np.ones((2, 17, 65), np.bool_)),
+        _case("corners", corners),
+        _case("blobs", blobs),
+        _case("float64", few * rng.uniform(-1.0, 1.0, size=few.shape)),
+    ]
+    cases += [_case(f"width-{w}", np.eye(15, w, dtype=np.bool_)[None]) for w in (15, 16, 17, 65)]
+    return cases + [_case(dtype.__name__, few.astype(dtype) * dtype(3)) for dtype in INTEGERS]
+
+
+def box_iou() -> list[Case]:
+    """Every mode, all pairs and aligned, both pixel conventions, batches, and integer boxes of every dtype."""
+    few = few_pair()
+    cases = [_case(f"few-{mode}", *few, mode=mode) for mode in MODES]
+    cases += [_case(f"few-aligned-{mode}", few[0], few[1][:2], mode=mode, aligned=True) for mode in MODES]
+    for name, pair in (_empty_pairs() | _named_pairs() | _sized_pairs()).items():
+        cases += [_case(f"{name}-{mode}", *pair, mode=mode) for mode in MODES]
+    for name, (a, b) in _meeting_pairs().items():
+        aligned = np.repeat(a, len(b), axis=0), np.tile(b, (len(a), 1))
+        cases += [_case(f"{name}-aligned-{mode}", *aligned, mode=mode, aligned=True) for mode in MODES]
+        cases += [_case(f"{name}-offset-{mode}", a, b, mode=mode, pixel_offset=1) for mode in MODES]
+    cases.append(_case("offset-aligned", few[0], few[1][:2], aligned=True, pixel_offset=1))
+    cases += [_case(f"far-apart-{mode}", *_overflowing_apart(), mode=mode) for mode in ("iou", "iof")]
+    # A first box whose area is a float32 denormal has no IoF there, and a flushed side no aspect.
+    cases += [_case(f"denormal-{mode}", *_denormal(), mode=mode) for mode in ("iou", "giou", "diou")]
+    return cases + _batched_iou() + _integer_iou()
+
+
+def generalized_box_iou() -> list[Case]:
+    """box_iou's inputs without its options."""
+    return _plain_iou()
+
+
+def distance_box_iou() -> list[Case]:
+    """box_iou's inputs without its options."""
+    return _plain_iou()
+
+
+def complete_box_iou() -> list[Case]:
+    """box_iou's inputs without its options."""
+    return _plain_iou()
+
+
+def wh_iou() -> list[Case]:
+    """Ordinary, zero, negative, wild and integer sizes, and the nine anchors of a detector against its truths."""
+    rng = np.random.default_rng(5)
+    few = np.array([[3.0, 5.0], [8.0, 2.0]]), np.array([[4.0, 4.0], [2.0, 7.0], [10.0, 3.0]])
+    degenerate = np.array([[0.0, 0.0], [0.0, 5.0], [-3.0, 5.0], [-2.0, -4.0], [3.0, 5.0]])
+    wild = np.array([[NAN, 5.0], [3.0, NAN], [INF, 5.0], [INF, INF], [INF, 0.0], [-INF, 4.0], [3.0, 5.0]])
+    sizes = np.exp(rng.uniform(0.0, 6.5, size=(317, 2)))
+    cases = [
+        _case("few", *few),
+        _case("none-none", np.empty((0, 2)), np.empty((0, 2))),
+        _case("none-some", np.empty((0, 2)), few[1]),
+        _case("some-none", few[0], np.empty((0, 2))),
+        _case("one", few[0][:1], few[0][:1]),
+        _case("degenerate", degenerate, degenerate),
+        _case("wild", wild, wild),
+        _case("half-large", np.array([[50_000.0, 60_000.0]]), np.array([[60_000.0, 50_000.0], [1.0, 1.0]])),
+        _case("overflowing", np.array([[1e30, 1e30]]), few[1]),
+        _case("tiny", few[0] * 2.0**-24, few[1] * 2.0**-24),
+        _case("batch", sizes[:6].reshape(2, 3, 2), sizes[6:16].reshape(2, 5, 2)),
+        _case("broadcast", sizes[:6].reshape(2, 1, 3, 2), sizes[6:26].reshape(4, 5, 2)),
+        _case("anchors", sizes[:9], sizes[9:309]),
+    ]
+    cases += [_case(f"sizes-{n}", sizes[:3], sizes[3 : 3 + n]) for n in (15, 16, 17, 65)]
+    for dtype in INTEGERS:
+        whole = rng.integers(0, np.iinfo(dtype).max // 2, size=(12, 2), dtype=dtype, endpoint=True)
+        cases.append(_case(dtype.__name__, whole[:5], whole[3:]))
+    return cases
+
+
+def few_pair() -> Pair:
+    """Two boxes and three, in general position: no two corners agree, so every mode is differentiable there."""
+    first = np.array([[2.0, 3.0, 11.0, 9.0], [20.0, 4.0, 26.0, 17.0]])
+    second = np.array([[5.0, 1.0, 14.0, 8.0], [22.0, 7.0, 31.0, 12.0], [1.0, 20.0, 7.0, 30.0]])
+    return first, second
+
+
+RELATED = np.array(
+    [
+        [0.0, 0.0, 10.0, 10.0],
+        [0.0, 0.0, 10.0, 10.0],  # identical
+        [2.0, 3.0, 7.0, 5.0],  # nested
+        [4.0, 4.0, 6.0, 6.0],  # nested with the same centre
+        [0.0, 0.0, 5.0, 10.0],  # nested, three sides shared
+        [10.0, 0.0, 20.0, 10.0],  # shares an edge
+        [10.0, 10.0, 15.0, 15.0],  # shares a corner
+        [30.0, 40.0, 35.0, 60.0],  # disjoint
+        [-5.0, -5.0, 5.0, 5.0],  # overlaps, negative corner
+        [-20.0, -30.0, -10.0, -5.0],  # disjoint, negative
+        [-3.0, 4.0, 13.0, 6.0],  # a cross
+        [0.25, 0.5, 9.75, 9.5],  # nearly identical
+    ]
+)
+
+
+def _case(name: str, *args: Any, **kwargs: Any) -> Case:
+    return Case(name, args, kwargs)
+
+
+def _neighbours(names: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    """Each name with the next one and with the one before."""
+    after = names[1:] + names[:1]
+    return [*zip(names, after, strict=True), *zip(after, names, strict=True)]
+
+
+def _zero_area() -> Boxes:
+    return np.array([[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0], [1.0, 2.0, 8.0, 2.0], [5.0, 0.0, 5.0, 9.0], [0.0] * 4])
+
+
+def _inverted() -> Boxes:
+    """Inverted in x, in y, in both; by less than a pixel; far enough that a centre leaves the enclosing box."""
+    x, y, less = [8.0, 1.0, 2.0, 6.0], [1.0, 7.0, 6.0, 2.0], [4.5, 2.0, 4.0, 6.0]
+    # Two boxes inverted both ways enclose nothing.
+    both, again = [9.0, 9.0, 1.0, 1.0], [7.0, 6.0, 2.0, 3.0]
+    return np.array([x, y, both, again, less, [100.0, 0.0, -100.0, 4.0], [60.0, 0.0, 1.0, 4.0]])
+
+
+def _with_nan() -> Boxes:
+    """A box with each of its coordinates NaN in turn, then all of them."""
+    boxes = np.tile([2.0, 3.0, 7.0, 9.0], (5, 1))
+    boxes[range(4), range(4)] = NAN
+    boxes[4] = NAN
+    return boxes
+
+
+def _with_inf() -> Boxes:
+    reaching = [[-INF, 3.0, 7.0, 9.0], [2.0, -INF, 7.0, 9.0], [2.0, 3.0, INF, 9.0], [2.0, 3.0, 7.0, INF]]
+    return np.array([*reaching, [-INF, -INF, INF, INF], [INF] * 4, [-INF] * 4, [INF, INF, -INF, -INF]])
+
+
+def _half_large() -> Boxes:
+    """Sides of 50,000, which float16 holds, with areas and squares that it does not."""
+    full = [-25_000.0, -25_000.0, 25_000.0, 25_000.0]
+    return np.array([full, [0.0, 0.0, 25_000.0, 25_000.0], [-25_000.0, 0.0, 25_000.0, 50_000.0], [1.0, 1.0, 9.0, 9.0]])
+
+
+def _half_denormal() -> Boxes:
+    """Sides of a few float16 denormals, all exact in every dtype."""
+    return RELATED[:6] * 2.0**-24
+
+
+def _far() -> Boxes:
+    """Small boxes at the end of a 4K image: centres must not lose what the corners hold."""
+    rng = np.random.default_rng(6)
+    return np.add(uniform_boxes(rng, 9, 40, 40), [3900.0, 2100.0, 3900.0, 2100.0])
+
+
+def _denormal() -> Pair:
+    """Boxes of float32 denormals as the second side only."""
+    tiny = 1e-40
+    return RELATED[:4], np.array([[tiny, tiny, 9 * tiny, 4 * tiny], [tiny, tiny, 5.0, 5.0], [-tiny, 0.0, tiny, tiny]])
+
+
+def _overflowing_apart() -> Pair:
+    return np.array([[1e30, 1e30, 2e30, 3e30]]), np.array([[-2e30, -1e30, -1e30, 1e30], [0.0, 0.0, 5.0, 5.0]])
+
+
+def _empty_pairs() -> dict[str, Pair]:
+    none = np.empty((0, 4))
+    return {"none-none": (none, none), "none-some": (none, RELATED), "some-none": (RELATED, none)}
+
+
+def _meeting_pairs() -> dict[str, Pair]:
+    """The pairs worth trying aligned and with a pixel offset too."""
+    return {
+        "one": (RELATED[:1], RELATED[:1]),
+        "related": (RELATED, RELATED),
+        "zero-area": (_zero_area(), np.concatenate([_zero_area(), RELATED[:3]])),
+        "inverted": (_inverted(), np.concatenate([_inverted(), RELATED[:3]])),
+        "nan": (np.concatenate([_with_nan(), RELATED[:2]]), np.concatenate([_with_nan(), RELATED[:2]])),
+        "inf": (np.concatenate([_with_inf(), RELATED[:2]]), np.concatenate([_with_inf(), RELATED[:2]])),
+        "half-large": (_half_large(), _half_large()),
+    }
+
+
+def _named_pairs() -> dict[str, Pair]:
+    everything = np.array([[-1e30, -1e30, 1e30, 1e30]])
+    around_origin = np.array([[-4.0, -3.0, 4.0, 3.0], [-2.0, -8.0, 6.0, 9.0]])
+    return _meeting_pairs() | {
+        "half-denormal": (_half_denormal(), _half_denormal()),
+        "small": (RELATED * 1e-15, RELATED * 1e-15),
+        "big": (RELATED * 1e17, RELATED * 1e17),
+        "overflowing": (everything, around_origin),
+        "overflowed": (around_origin, everything),
+        "far": (_far(), _far()),
+    }
+
+
+def _sized_pairs() -> dict[str, Pair]:
+    rng = np.random.default_rng(7)
+    pairs: dict[str, Pair] = {}
+    for n, m in ((3, 15), (2, 16), (3, 17), (17, 15), (5, 65), (65, 1)):
+        pairs[f"uniform-{n}x{m}"] = uniform_boxes(rng, n), uniform_boxes(rng, m)
+    pairs["clustered-130x210"] = clustered_boxes(rng, 130, objects=8), clustered_boxes(rng, 210, objects=8)
+    pairs["scattered-65x300"] = scattered_boxes(rng, 65), scattered_boxes(rng, 300)
+    return pairs
+
+
+def _batched_iou() -> list[Case]:
+    rng = np.random.default_rng(8)
+    boxes = clustered_boxes(rng, 60, objects=2)
+    a, b = boxes[:30].reshape(2, 3, 5, 4), boxes[30:].reshape(2, 3, 5, 4)
+    cases = []
+    for mode in MODES:
+        cases.append(_case(f"batch-{mode}", a[0], b[0, :, :4], mode=mode))
+        cases.append(_case(f"batch-broadcast-{mode}", a[:, :1], b[0], mode=mode))
+        cases.append(_case(f"batch-one-sided-{mode}", a, b[0, 0], mode=mode))
+        cases.append(_case(f"batch-aligned-{mode}", a, b[0], mode=mode, aligned=True))
+    cases.append(_case("empty-batch", np.empty((0, 3, 4)), np.empty((0, 2, 4))))
+    return [*cases, _case("batch-of-none", np.empty((2, 0, 4)), np.empty((2, 5, 4)))]
+
+
+def _integer_iou() -> list[Case]:
+    rng = np.random.default_rng(9)
+    cases = []
+    for dtype in INTEGERS:
+        a, b = _whole_boxes(rng, dtype, 7), _whole_boxes(rng, dtype, 17)
+        cases += [_case(f"{dtype.__name__}-{mode}", a, b, mode=mode) for mode in MODES]
+        cases.append(_case(f"{dtype.__name__}-offset", a, b, pixel_offset=1))
+        cases.append(_case(f"{dtype.__name__}-aligned", a, b[:7], aligned=True))
+    # PAINS 16: torchvision gives -1.0033 for the first and a negative area for the second.
+    cases.append(_case("uint8-disjoint", *_apart(np.uint8)))
+    wide = np.array([[0, 0, 50_000, 50_000], [25_000, 0, 75_000, 50_000]], np.int32)
+    return [*cases, *(_case(f"int32-50000-{mode}", wide, wide, mode=mode) for mode in MODES)]
+
+
+def _plain_iou() -> list[Case]:
+    pairs = {"few": few_pair()} | _empty_pairs() | _named_pairs() | _sized_pairs()
+    rng = np.random.default_rng(10)
+    pairs |= {dtype.__name__: (_whole_boxes(rng, dtype, 7), _whole_boxes(rng, dtype, 17)) for dtype in INTEGERS}
+    batch = clustered_boxes(rng, 40, objects=2).reshape(2, 2, 10, 4)
+    pairs |= {"batch": (batch[0], batch[1]), "batch-broadcast": (batch[:, :1], batch[0, :, :7])}
+    return [_case(name, *pair) for name, pair in pairs.items()]
+
+
+def _apart(dtype: type[np.integer[Any]]) -> Pair:
+    return np.array([[0, 0, 10, 10]], dtype), np.array([[100, 100, 120, 120], [10, 0, 20, 10]], dtype)
+
+
+def _largest_side(dtype: type[np.integer[Any]]) -> int:
+    return _highest(dtype) - _lowest(dtype)
+
+
+def _lowest(dtype: type[np.integer[Any]]) -> int:
+    return max(int(np.iinfo(dtype).min), -(2**40))
+
+
+def _highest(dtype: type[np.integer[Any]]) -> int:
+    return min(int(np.iinfo(dtype).max), 2**40)
+
+
+def _whole_boxes(rng: np.random.Generator, dtype: type[np.integer[Any]], n: int) -> Array:
+    """Boxes over the dtype's whole range (int64: 2**40 either way), and small ones that meet."""
+    wide = integer_boxes(rng, n - n // 2, dtype, _lowest(dtype), _highest(dtype))
+    return np.concatenate([wide, integer_boxes(rng, n // 2, dtype, 0, 50)])

@@ -1,0 +1,33 @@
+"""The operations on NumPy arrays, without torch: same names and arguments, `backend` and `padded` apart."""
+
+from visionops.numpy._threads import get_num_threads, set_num_threads
+from visionops.numpy.boxes import (
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    complete_box_iou,
+    distance_box_iou,
+    generalized_box_iou,
+    masks_to_boxes,
+    remove_small_boxes,
+    wh_iou,
+)
+from visionops.numpy.suppression import batched_nms, nms
+
+__all__ = [
+    "batched_nms",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "distance_box_iou",
+    "generalized_box_iou",
+    "get_num_threads",
+    "masks_to_boxes",
+    "nms",
+    "remove_small_boxes",
+    "set_num_threads",
+    "wh_iou",
+]

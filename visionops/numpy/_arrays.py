@@ -1,0 +1,34 @@
+"""Arrays as the compiled module takes them, and the dtypes that it knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops import _check
+
+FLOATING = frozenset(map(np.dtype, ("float64", "float32", "float16")))
+INTEGERS = frozenset(map(np.dtype, ("uint8", "int8", "int16", "int32", "int64")))
+NUMBERS = FLOATING | INTEGERS
+
+
+def array_of(name: str, value: Any) -> NDArray[Any]:
+    """`value` itself if it is C-contiguous, aligned and of native byte order, else such a copy; raise if no array."""
+    _check.is_a(name, value, np.ndarray)
+    return contiguous(value)
+
+
+def contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` itself if it is C-contiguous, aligned and of native byte order, else such a copy."""
+    native = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+    return np.require(array, native, ("C_CONTIGUOUS", "ALIGNED"))
+
+
+def boxes_of(name: str, value: Any, letters: str, *, ndim: int | None = None, min_ndim: int = 1) -> NDArray[Any]:
+    """`value` as contiguous boxes of numbers; raise unless it is an array whose shape fits."""
+    array = array_of(name, value)
+    _check.columns(name, array, 4, letters, ndim=ndim, min_ndim=min_ndim)
+    _check.dtype(name, array, NUMBERS, "floating or integer")
+    return array

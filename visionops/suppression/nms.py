@@ -1,0 +1,118 @@
+"""Greedy non-maximum suppression, and the operations that `batched_nms` shares with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionops import _check
+from visionops._op import FLOATING, NUMBERS, Op, batch_first, indices_of_unknown_number
+
+
+def _fake(
+    boxes: Tensor,
+    scores: Tensor,
+    idxs: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float | None,
+    max_output: int | None,
+    pixel_offset: int,
+) -> Tensor:
+    return indices_of_unknown_number(boxes)
+
+
+def _fake_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    idxs: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float | None,
+    max_output: int,
+    pixel_offset: int,
+) -> tuple[Tensor, Tensor]:
+    leading = scores.shape[:-1]
+    return (
+        boxes.new_empty((*leading, max_output), dtype=torch.int64),
+        boxes.new_empty(leading, dtype=torch.int64),
+    )
+
+
+def _vmap_padded(
+    raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    boxes, scores, idxs, *rest = batch_first(info, in_dims, args)
+    # A vmap over an image batch is one larger image batch.
+    sizes = scores.shape[:-1]
+    images = [None if t is None else t.reshape(-1, *t.shape[len(sizes) :]) for t in (boxes, scores, idxs)]
+    indices, counts = raw(*images, *rest)
+    return (indices.reshape(*sizes, -1), counts.reshape(sizes)), (0, 0)
+
+
+NMS = Op("nms", fake=_fake)
+NMS_PADDED = Op("nms_padded", fake=_fake_padded, vmap=_vmap_padded)
+
+
+@NMS.public
+def nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    *,
+    score_threshold: float | None = None,
+    max_output: int | None = None,
+    pixel_offset: int = 0,
+    padded: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Indices of the boxes that no better box overlaps by more than a threshold: greedy non-maximum suppression.
+
+    In order of descending score, ties by lower index, each box that is still there suppresses every later box with
+    IoU > iou_threshold. The decision is fl(I / fl(fl(area1 + area2) - I)) > fl(iou_threshold) in the boxes' dtype
+    (float32 for 16-bit types, as `box_iou` for integers), the same on every backend. A box with a NaN in its score
+    or coordinates is dropped; infinite boxes overlap nothing.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels, floating or integer; with `padded` also (B, N, 4), B images.
+        scores: (N,) or (B, N) floating, of any floating dtype.
+        iou_threshold: In [0, 1]; boxes at exactly the threshold are kept.
+        score_threshold: Boxes survive with a strictly greater score; None for no threshold.
+        max_output: At most so many per image, the best ones; None for all.
+        pixel_offset: 1 if x2 and y2 name the last pixel inside the box.
+        padded: Return fixed sizes, which needs `max_output`.
+        backend: "native", or None for the first that can run.
+
+    Returns:
+        (K,) int64 indices by descending score; or, with `padded`, (..., max_output) int64 indices filled with -1,
+        and (...) int64 counts.
+
+    Raises:
+        ValueError: a shape, threshold or count does not fit; a batch of images without `padded`.
+        TypeError: not tensors of numbers on one device, or scores that are not floating.
+        NotImplementedError: no backend runs here; the message says why.
+
+    Source: Neubeck and Van Gool, Efficient Non-Maximum Suppression, ICPR 2006.
+
+    >>> boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 9, 1]])
+    >>> nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+    tensor([0, 2])
+    """
+    check_boxes_and_scores(boxes, scores, padded)
+    _check.suppression_options(iou_threshold, score_threshold, max_output, pixel_offset, padded)
+    op = NMS_PADDED if padded else NMS
+    return op(  # type: ignore[no-any-return]
+        boxes, scores, None, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend
+    )
+
+
+def check_boxes_and_scores(boxes: Tensor, scores: Tensor, padded: bool) -> None:
+    """Raise unless the tensors are (N, 4) and (N,), or with `padded` also (B, N, 4) and (B, N), as said in `nms`."""
+    _check.is_a("boxes", boxes, Tensor)
+    _check.is_a("scores", scores, Tensor)
+    ndim = boxes.ndim
+    _check.columns("boxes", boxes, 4, "(N, 4) or padded (B, N, 4)", ndim=ndim if padded and ndim == 3 else 2)
+    _check.dtype("boxes", boxes, NUMBERS, "floating or integer")
+    _check.leading("scores", scores, "boxes", boxes, "(N,)" if ndim == 2 else "(B, N)")
+    _check.dtype("scores", scores, FLOATING, "floating")
+    _check.same_device("scores", scores, "boxes", boxes)
