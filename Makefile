@@ -54,7 +54,8 @@ $(PEERS)/.installed: requirements-peers.txt
 
 peers: $(PEERS)/.installed wheel  ## a second environment with torchvision, OpenCV and this library's wheel; benchmarks there
 	$(PEERS)/bin/pip install --quiet --no-deps --force-reinstall dist/visionops-*.whl
-	cd benchmarks/.. && $(PEERS)/bin/python -P -m benchmarks
+	mkdir -p build/peers && ln -sfn ../../benchmarks build/peers/benchmarks
+	cd build/peers && $(CURDIR)/$(PEERS)/bin/python -m benchmarks
 
 table: build  ## run the suite, record what ran on what, and print the README's table
 	$(RUN) -m pytest -q --record-ran-on

@@ -18,8 +18,8 @@ py::array box_iou_array(const py::array& boxes1, const py::array& boxes2, int mo
   const int64_t batch = n > 0 ? boxes1.size() / (4 * n) : 0;
   if (!aligned) sizes.push_back(m);
   py::array out(result_dtype(boxes1), sizes);
-  const BoxIouProblem problem{boxes1.data(), boxes2.data(), dtype_of(boxes1), batch, n, m,
-                              static_cast<IouMode>(mode), aligned, pixel_offset};
+  const BoxIouProblem problem{boxes1.data(), boxes2.data(), dtype_of(boxes1), batch, n, m, static_cast<IouMode>(mode),
+                              aligned,       pixel_offset};
   void* data = out.mutable_data();
   py::gil_scoped_release released;
   parallel(box_iou_items(problem), 1, [&](int64_t begin, int64_t end) { box_iou(problem, data, begin, end); });
@@ -32,8 +32,8 @@ py::array box_convert_array(const py::array& boxes, int in_format, int out_forma
   void* data = out.mutable_data();
   py::gil_scoped_release released;
   parallel(boxes.size() / 4, kBoxesPerTask, [&](int64_t begin, int64_t end) {
-    box_convert(boxes.data(), dtype, static_cast<BoxFormat>(in_format), static_cast<BoxFormat>(out_format), data,
-                begin, end);
+    box_convert(boxes.data(), dtype, static_cast<BoxFormat>(in_format), static_cast<BoxFormat>(out_format), data, begin,
+                end);
   });
   return out;
 }
@@ -43,9 +43,8 @@ py::array box_area_array(const py::array& boxes, int pixel_offset) {
   const DType dtype = dtype_of(boxes);
   void* data = out.mutable_data();
   py::gil_scoped_release released;
-  parallel(boxes.size() / 4, kBoxesPerTask, [&](int64_t begin, int64_t end) {
-    box_area(boxes.data(), dtype, pixel_offset, data, begin, end);
-  });
+  parallel(boxes.size() / 4, kBoxesPerTask,
+           [&](int64_t begin, int64_t end) { box_area(boxes.data(), dtype, pixel_offset, data, begin, end); });
   return out;
 }
 
@@ -77,9 +76,8 @@ py::array_t<float> masks_to_boxes_array(const py::array& masks) {
   const DType dtype = dtype_of(masks);
   float* data = out.mutable_data();
   py::gil_scoped_release released;
-  parallel(count, 1, [&](int64_t begin, int64_t end) {
-    masks_to_boxes(masks.data(), dtype, height, width, data, begin, end);
-  });
+  parallel(count, 1,
+           [&](int64_t begin, int64_t end) { masks_to_boxes(masks.data(), dtype, height, width, data, begin, end); });
   return out;
 }
 

@@ -9,12 +9,12 @@
 namespace visionops {
 
 struct NmsProblem {
-  const void* boxes;   // (images, n, 4) xyxy, contiguous, floating or integer
-  const void* scores;  // (images, n), contiguous, floating
+  const void* boxes;       // (images, n, 4) xyxy, contiguous, floating or integer
+  const void* scores;      // (images, n), contiguous, floating
   const int64_t* classes;  // (images, n), contiguous, any values; null if all boxes are of one class
   DType boxes_dtype, scores_dtype;
-  int64_t images, n;  // n < 2^31
-  double iou_threshold;  // rounded to the type that the boxes compute in
+  int64_t images, n;       // n < 2^31
+  double iou_threshold;    // rounded to the type that the boxes compute in
   double score_threshold;  // rounded to the type that the scores compute in; read if has_score_threshold
   bool has_score_threshold;
   int64_t max_output;  // per image over all classes; n or more for no limit
