@@ -14,7 +14,7 @@ from benchmarks.peers import TORCHVISION
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.boxes import reference
-from visionops.boxes.cases import scattered_boxes
+from visionops.boxes.random_boxes import scattered_boxes
 from visionops.testing import compare
 
 GATED_PAIRS = 1_000_000

@@ -15,7 +15,7 @@ import visionops
 from benchmarks.peers import CV2, TORCHVISION
 from benchmarks.row import Row, Workload, flat
 from benchmarks.turns import Call
-from visionops.boxes.cases import clustered_boxes, scattered_boxes
+from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes
 from visionops.suppression import reference
 from visionops.suppression.cases import GENERATORS
 

@@ -1,4 +1,4 @@
-"""The box references against second witnesses: worked examples, torchvision's values, polygons and torch formulas."""
+"""The IoU references against second witnesses: worked examples, torchvision's values, polygons and torch formulas."""
 
 import math
 from typing import Any
@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn_boxes import boxes_of, eighths, rows_of
 from visionops.boxes import cases
 from visionops.boxes import reference as ref
+from visionops.boxes.random_boxes import INTEGERS, clustered_boxes, scattered_boxes, uniform_boxes
 
 Array = npt.NDArray[Any]
 NAN, INF = math.nan, math.inf
-FORMATS = ("xyxy", "xywh", "cxcywh")
-INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
 
 # What torchvision 0.29.2 prints for these boxes in float64; its own tests use the same inputs.
 WHOLE = np.array([[0, 0, 100, 100], [0, 0, 50, 50], [200, 200, 300, 300], [0, 0, 25, 25]], dtype=np.float64)
@@ -47,19 +47,6 @@ TORCHVISION: dict[str, tuple[list[list[float]], list[list[float]]]] = {
     ),
 }
 NAMED = {"giou": ref.generalized_box_iou, "diou": ref.distance_box_iou, "ciou": ref.complete_box_iou}
-
-
-def boxes_of(corner: st.SearchStrategy[float], max_size: int = 6) -> st.SearchStrategy[Array]:
-    """Boxes (n, 4) with ordered corners, n at least 1."""
-    side = st.tuples(corner, corner).map(sorted)
-    box = st.tuples(side, side).map(lambda s: [s[0][0], s[1][0], s[0][1], s[1][1]])
-    return st.lists(box, min_size=1, max_size=max_size).map(lambda rows: np.array(rows, dtype=np.float64))
-
-
-# Eighths up to 100: every sum and product of them is exact in float64.
-eighths = st.integers(-800, 800).map(lambda i: i / 8)
-any_finite = st.floats(allow_nan=False, allow_infinity=False)
-any_float = st.floats()
 
 
 @pytest.mark.parametrize("mode", TORCHVISION)
@@ -142,7 +129,7 @@ def test_iou_and_giou_are_the_polygons(a: Array, b: Array) -> None:
 
 def test_diou_and_ciou_are_the_papers_formulas() -> None:
     rng = np.random.default_rng(0)
-    a, b = cases.clustered_boxes(rng, 60, objects=3), cases.uniform_boxes(rng, 50)
+    a, b = clustered_boxes(rng, 60, objects=3), uniform_boxes(rng, 50)
     x, y = torch.from_numpy(a), torch.from_numpy(b)
     centre = [(t[:, :2] + t[:, 2:]) / 2 for t in (x, y)]
     low, high = torch.minimum(x[:, None, :2], y[None, :, :2]), torch.maximum(x[:, None, 2:], y[None, :, 2:])
@@ -186,12 +173,7 @@ def test_scale_does_not_matter(a: Array, b: Array, mode: str, exponent: int) -> 
     np.testing.assert_array_equal(scaled, ref.box_iou(a, b, mode=mode))
 
 
-def rows_of(coordinate: st.SearchStrategy[float]) -> st.SearchStrategy[Array]:
-    """Boxes (n, 4) of any four coordinates, inverted ones among them."""
-    return st.lists(st.tuples(*[coordinate] * 4), min_size=1, max_size=4).map(lambda r: np.array(r, dtype=np.float64))
-
-
-@given(rows_of(any_float), rows_of(any_float), st.sampled_from(cases.MODES), st.integers(0, 1))
+@given(rows_of(st.floats()), rows_of(st.floats()), st.sampled_from(cases.MODES), st.integers(0, 1))
 @settings(max_examples=300)
 def test_iou_is_finite_and_bounded_for_every_input(a: Array, b: Array, mode: str, offset: int) -> None:
     value = ref.box_iou(a, b, mode=mode, pixel_offset=offset)
@@ -214,14 +196,14 @@ def test_nan_anywhere_gives_no_overlap(mode: str, column: int) -> None:
 @pytest.mark.parametrize("mode", cases.MODES)
 def test_aligned_is_the_diagonal(mode: str) -> None:
     rng = np.random.default_rng(1)
-    a, b = cases.clustered_boxes(rng, 40, objects=2), cases.clustered_boxes(rng, 40, objects=2)
+    a, b = clustered_boxes(rng, 40, objects=2), clustered_boxes(rng, 40, objects=2)
     aligned = ref.box_iou(a, b, mode=mode, aligned=True)
     assert aligned.shape == (40,)
     np.testing.assert_array_equal(aligned, np.diagonal(ref.box_iou(a, b, mode=mode)))
 
 
 def test_leading_dimensions_broadcast() -> None:
-    boxes = cases.scattered_boxes(np.random.default_rng(2), 50)
+    boxes = scattered_boxes(np.random.default_rng(2), 50)
     a, b = boxes[:6].reshape(2, 1, 3, 4), boxes[6:26].reshape(4, 5, 4)
     together = ref.box_iou(a, b, mode="giou")
     assert together.shape == (2, 4, 3, 5)
@@ -242,13 +224,13 @@ def test_no_boxes_no_overlaps(n: int, m: int, mode: str) -> None:
 @pytest.mark.parametrize("mode", NAMED)
 def test_named_forms_are_the_modes(mode: str) -> None:
     rng = np.random.default_rng(3)
-    a, b = cases.clustered_boxes(rng, 30, objects=2), cases.clustered_boxes(rng, 20, objects=2)
+    a, b = clustered_boxes(rng, 30, objects=2), clustered_boxes(rng, 20, objects=2)
     np.testing.assert_array_equal(NAMED[mode](a, b), ref.box_iou(a, b, mode=mode))
 
 
 @pytest.mark.parametrize("mode", cases.MODES)
 @pytest.mark.parametrize("dtype", INTEGERS)
-def test_integers_never_wrap(dtype: str, mode: str) -> None:
+def test_integers_never_wrap(dtype: type[np.integer[Any]], mode: str) -> None:
     """PAINS 16: Python's own integers are the witness."""
     info = np.iinfo(dtype)
     boxes = np.array([[info.min, info.min, info.max, info.max], [1, 2, 9, 100], [100, 101, 120, 127]], dtype)
@@ -266,114 +248,6 @@ def test_iou_rejects_an_unknown_mode() -> None:
         ref.box_iou(WHOLE, WHOLE, mode="eiou")
 
 
-SAME_BOX = {"xyxy": [10, 20, 14, 29], "xywh": [10, 20, 4, 9], "cxcywh": [12, 24.5, 4, 9]}
-
-
-@pytest.mark.parametrize("in_fmt", FORMATS)
-@pytest.mark.parametrize("out_fmt", FORMATS)
-def test_convert_by_hand(in_fmt: str, out_fmt: str) -> None:
-    actual = ref.box_convert(np.array([SAME_BOX[in_fmt]]), in_fmt, out_fmt)
-    assert actual.dtype == np.float64
-    assert actual.tolist() == [SAME_BOX[out_fmt]]
-
-
-@given(boxes_of(eighths), st.sampled_from(FORMATS), st.sampled_from(FORMATS))
-def test_convert_round_trips(boxes: Array, start: str, other: str) -> None:
-    there = ref.box_convert(boxes, start, other)
-    np.testing.assert_array_equal(ref.box_convert(there, other, start), boxes)
-
-
-def test_convert_keeps_halves_and_signs_of_integers() -> None:
-    actual = ref.box_convert(np.array([[250, 1, 253, 2]], np.uint8), "xyxy", "cxcywh")
-    assert actual.tolist() == [[251.5, 1.5, 3.0, 1.0]]
-    assert ref.box_convert(np.array([[9, 9, 2, 3]], np.uint8), "xyxy", "xywh").tolist() == [[9, 9, -7, -6]]
-    assert ref.box_convert(np.array([[120, 0, 100, 9]], np.int8), "xywh", "xyxy").tolist() == [[120, 0, 220, 9]]
-
-
-@pytest.mark.parametrize(("in_fmt", "out_fmt", "culprit"), [("xxyy", "xyxy", "in_fmt"), ("xyxy", "XYWH", "out_fmt")])
-def test_convert_rejects_an_unknown_format(in_fmt: str, out_fmt: str, culprit: str) -> None:
-    with pytest.raises(ValueError, match=f"{culprit}: expected"):
-        ref.box_convert(WHOLE, in_fmt, out_fmt)
-
-
-def test_area_by_hand() -> None:
-    boxes = np.array([[0, 0, 3, 4], [-2, -2, 2, 1], [5, 5, 5, 9], [9, 0, 2, 4], [9, 9, 2, 4], [0, NAN, 3, 4]])
-    np.testing.assert_array_equal(ref.box_area(boxes), [12, 12, 0, 0, 0, NAN])
-    np.testing.assert_array_equal(ref.box_area(boxes, pixel_offset=1), [20, 20, 5, 0, 0, NAN])
-    # Inverted by half a pixel: with inclusive pixels half a pixel is left.
-    assert ref.box_area(np.array([[2.5, 0.0, 2.0, 3.0]]), pixel_offset=1).tolist() == [2.0]
-    assert ref.box_area(np.empty((2, 0, 4))).shape == (2, 0)
-
-
-def test_clip_is_torchs_clamp() -> None:
-    boxes = cases.uniform_boxes(np.random.default_rng(4), 100, 3000, 2000) - 800
-    boxes[7, 2], boxes[8, 1], boxes[9, 0] = NAN, INF, -INF
-    tensor = torch.from_numpy(boxes)
-    expected = torch.stack([tensor[:, 0::2].clamp(0, 640), tensor[:, 1::2].clamp(0, 480)], dim=-1).flatten(1)
-    np.testing.assert_array_equal(ref.clip_boxes_to_image(boxes, (480, 640)), expected.numpy())
-
-
-@pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize("size", [(40, 60), (800, 1333), (0, 0)])
-def test_clip_keeps_the_integer_dtype(dtype: str, size: tuple[int, int]) -> None:
-    info = np.iinfo(dtype)
-    boxes = np.array([[info.min, 50, info.max, 50], [70, info.max, 10, info.min]], dtype)
-    actual = ref.clip_boxes_to_image(boxes, size)
-    assert actual.dtype == np.dtype(dtype)
-    height, width = size
-    expected = [[min(max(int(v), 0), width if i % 2 == 0 else height) for i, v in enumerate(box)] for box in boxes]
-    assert actual.tolist() == expected
-
-
-def test_clip_leaves_large_integers_exact() -> None:
-    assert ref.clip_boxes_to_image(np.array([[2**60 + 1, 0, 0, 2**62]]), (2**61, 2**61)).tolist() == [
-        [2**60 + 1, 0, 0, 2**61]
-    ]
-
-
-def test_small_boxes_by_hand() -> None:
-    boxes = np.array(
-        [
-            [0, 0, 3, 3],  # just large enough
-            [0, 0, 2.75, 9],  # narrow
-            [0, 0, 9, 2.75],  # low
-            [5, 5, 9, 9],
-            [9, 9, 5, 5],  # inverted
-            [0, 0, NAN, 9],
-            [0, 0, INF, 9],
-            [INF, 0, INF, 9],  # a NaN side
-        ]
-    )
-    actual = ref.remove_small_boxes(boxes, 3.0)
-    assert actual.dtype == np.int64
-    assert actual.tolist() == [0, 3, 6]
-    assert ref.remove_small_boxes(boxes, 0.0).tolist() == [0, 1, 2, 3, 6]
-    assert ref.remove_small_boxes(np.array([[200, 200, 100, 100]], np.uint8), 1.0).tolist() == []
-    assert ref.remove_small_boxes(np.empty((0, 4)), 1.0).tolist() == []
-
-
-@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
-def test_masks_are_bounded_tightly(n: int, height: int, width: int, random: Any) -> None:
-    masks = np.array([random.random() < 0.2 for _ in range(n * height * width)]).reshape(n, height, width)
-    for box, mask in zip(ref.masks_to_boxes(masks), torch.from_numpy(masks), strict=True):
-        if not mask.any():
-            assert box.tolist() == [0, 0, 0, 0]
-            continue
-        x1, y1, x2, y2 = box.astype(int)
-        assert mask[y1 : y2 + 1, x1 : x2 + 1].sum() == mask.sum()
-        for edge in (mask[y1], mask[y2], mask[:, x1], mask[:, x2]):
-            assert edge.any()
-
-
-def test_masks_by_hand() -> None:
-    masks = np.zeros((3, 5, 7), np.uint8)
-    masks[0, 1:4, 2:6] = 9
-    masks[1, 4, 6] = 1
-    assert ref.masks_to_boxes(masks).tolist() == [[2, 1, 5, 3], [6, 4, 6, 4], [0, 0, 0, 0]]
-    assert ref.masks_to_boxes(np.zeros((0, 5, 7), np.bool_)).shape == (0, 4)
-    assert ref.masks_to_boxes(np.zeros((2, 0, 7), np.bool_)).tolist() == [[0] * 4] * 2
-
-
 def test_wh_iou_by_hand() -> None:
     wh1 = np.array([[4.0, 2.0], [0.0, 5.0], [-4.0, 2.0], [NAN, 2.0], [INF, 2.0]])
     wh2 = np.array([[2.0, 4.0], [4.0, 2.0], [0.0, 5.0]])
@@ -387,28 +261,3 @@ def test_wh_iou_is_the_iou_on_one_centre(a: Array, b: Array) -> None:
     wh1, wh2 = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
     left, right = (np.concatenate([-wh / 2, wh / 2], axis=1) for wh in (wh1, wh2))
     np.testing.assert_array_equal(ref.wh_iou(wh1, wh2), ref.box_iou(left, right))
-
-
-@pytest.mark.parametrize("generate", [cases.uniform_boxes, cases.clustered_boxes, cases.scattered_boxes])
-@pytest.mark.parametrize("n", [0, 1, 10, 1001])
-def test_generators_give_proper_boxes(generate: Any, n: int) -> None:
-    boxes = generate(np.random.default_rng(5), n, 640, 480)
-    assert boxes.shape == (n, 4)
-    assert boxes.dtype == np.float64
-    assert (boxes[:, :2] <= boxes[:, 2:]).all()
-    assert (boxes >= 0).all()
-    assert (boxes <= np.array([640, 480, 640, 480]) * (1 + 1e-12)).all()
-    np.testing.assert_array_equal(boxes, generate(np.random.default_rng(5), n, 640, 480))
-
-
-def test_clustered_boxes_crowd() -> None:
-    """A box of the crowd overlaps some others by more than half, one of a uniform set hardly any."""
-    crowded, uniform = (
-        (ref.box_iou(boxes, boxes) > 0.5).sum(axis=1)
-        for boxes in (
-            cases.clustered_boxes(np.random.default_rng(6), 1000),
-            cases.uniform_boxes(np.random.default_rng(6), 1000),
-        )
-    )
-    assert 0.6 < (crowded > 4).mean() < 0.8
-    assert (uniform > 4).mean() < 0.1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionops import batched_nms, nms
-from visionops.boxes.cases import clustered_boxes, scattered_boxes, uniform_boxes
+from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes, uniform_boxes
 from visionops.suppression import reference
 
 BOXES = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 9, 1]])

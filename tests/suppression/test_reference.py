@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionops.boxes.cases import clustered_boxes, scattered_boxes, uniform_boxes
+from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes, uniform_boxes
 from visionops.suppression import cases
 from visionops.suppression import reference as ref
 from visionops.testing import Case

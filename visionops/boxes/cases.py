@@ -1,4 +1,4 @@
-"""The inputs that tests and benchmarks of the box operations draw from, and the box generators of every room.
+"""The inputs that tests and benchmarks of the box operations draw from.
 
 Float64 arrays are rounded to the dtype under test; integer and bool arrays are passed as they are. The reference works
 in float64 and a kernel may work in float32, so no case has a pair of boxes whose areas overflow or vanish in float32
@@ -11,74 +11,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionops.boxes.random_boxes import (
+    INTEGERS,
+    clustered_boxes,
+    largest_side,
+    scattered_boxes,
+    uniform_boxes,
+    whole_boxes,
+)
+from visionops.boxes.special_boxes import (
+    INF,
+    NAN,
+    RELATED,
+    far,
+    half_denormal,
+    half_large,
+    inverted,
+    with_inf,
+    with_nan,
+    zero_area,
+)
 from visionops.testing import Case
 
 Array = npt.NDArray[Any]
-Boxes = npt.NDArray[np.float64]
 Pair = tuple[Array, Array]
 
 MODES = ("iou", "giou", "diou", "ciou", "iof")
-INTEGERS: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int8, np.int16, np.int32, np.int64)
-NAN, INF = np.nan, np.inf
-
-
-def uniform_boxes(rng: np.random.Generator, n: int, width: float = 1333, height: float = 800) -> Boxes:
-    """N boxes (n, 4) xyxy anywhere in the image, sides log-uniform from 4 pixels to the image's own."""
-    extent = np.array([width, height], dtype=np.float64)
-    side = np.exp(rng.uniform(np.log(4.0), np.log(extent), size=(n, 2)))
-    low = rng.uniform(0.0, 1.0, size=(n, 2)) * (extent - side)
-    return np.concatenate([low, low + side], axis=1)
-
-
-def clustered_boxes(
-    rng: np.random.Generator,
-    n: int,
-    width: float = 1333,
-    height: float = 800,
-    *,
-    objects: int = 40,
-    crowd: float = 0.7,
-    jitter: float = 0.1,
-) -> Boxes:
-    """N boxes (n, 4) xyxy as a detector gives them: a share of crowd around few objects, the others anywhere.
-
-    jitter is the deviation of a crowding box's centre and log size, in units of its object's size.
-    """
-    extent = np.array([width, height], dtype=np.float64)
-    crowding = round(crowd * n)
-    owner = uniform_boxes(rng, objects, width, height)[rng.integers(objects, size=crowding)]
-    size = owner[:, 2:] - owner[:, :2]
-    centre = (owner[:, :2] + owner[:, 2:]) / 2 + rng.normal(size=(crowding, 2)) * jitter * size
-    size = size * np.exp(rng.normal(size=(crowding, 2)) * jitter)
-    around = np.concatenate([centre - size / 2, centre + size / 2], axis=1).clip(0.0, np.tile(extent, 2))
-    boxes = np.concatenate([around, uniform_boxes(rng, n - crowding, width, height)])
-    return rng.permutation(boxes, axis=0)
-
-
-def scattered_boxes(
-    rng: np.random.Generator, n: int, width: float = 1333, height: float = 800, clusters: int | None = None
-) -> Boxes:
-    """N boxes (n, 4) xyxy of log-normal size, median e^4 pixels, around n // 50 or the given number of centres."""
-    extent = np.array([width, height], dtype=np.float64)
-    clusters = clusters or max(1, n // 50)
-    centres = rng.uniform(0.0, 1.0, size=(clusters, 2)) * extent
-    centre = centres[rng.integers(clusters, size=n)] + rng.normal(size=(n, 2)) * 8
-    size = np.exp(rng.normal(size=(n, 2)) * 0.6 + 4)
-    return np.concatenate([centre - size / 2, centre + size / 2], axis=1).clip(0.0, np.tile(extent, 2))
-
-
-def integer_boxes(rng: np.random.Generator, n: int, dtype: type[np.integer[Any]], low: int, high: int) -> Array:
-    """N boxes (n, 4) xyxy with whole corners in [low, high], the first one as large as that allows."""
-    corners = np.sort(rng.integers(low, high, size=(n, 2, 2), endpoint=True, dtype=np.int64), axis=1)
-    corners[:1] = [[low, low], [high, high]]
-    return corners.reshape(n, 4).astype(dtype)
 
 
 def box_convert() -> list[Case]:
     """All nine pairs of formats, and integer boxes of every dtype."""
     formats = ("xyxy", "xywh", "cxcywh")
     few = RELATED[:2]
-    wild = np.concatenate([_zero_area(), _inverted(), _with_nan(), _with_inf(), _far(), RELATED])
+    wild = np.concatenate([zero_area(), inverted(), with_nan(), with_inf(), far(), RELATED])
     cases = [_case(f"few-{i}-{o}", few, i, o) for i in formats for o in formats]
     cases += [_case(f"empty-{i}-{o}", np.empty((0, 4)), i, o) for i in formats for o in formats]
     cases += [_case(f"wild-{i}-{o}", wild, i, o) for i in formats for o in formats]
@@ -87,7 +52,7 @@ def box_convert() -> list[Case]:
         cases += [_case(f"uniform-{n}-{i}-{o}", uniform_boxes(rng, n), i, o) for i, o in _neighbours(formats)]
     cases.append(_case("batch", uniform_boxes(rng, 12).reshape(2, 3, 2, 4), "xyxy", "cxcywh"))
     for dtype in INTEGERS:
-        whole = _whole_boxes(rng, dtype, 9)
+        whole = whole_boxes(rng, dtype, 9)
         cases += [_case(f"{dtype.__name__}-{i}-{o}", whole, i, o) for i, o in _neighbours(formats)]
     return cases
 
@@ -99,18 +64,18 @@ def box_area() -> list[Case]:
         "few": RELATED[:2],
         "empty": np.empty((0, 4)),
         "related": RELATED,
-        "zero-area": _zero_area(),
-        "inverted": _inverted(),
-        "nan": _with_nan(),
-        "inf": _with_inf(),
-        "half-large": _half_large(),
-        "half-denormal": _half_denormal(),
+        "zero-area": zero_area(),
+        "inverted": inverted(),
+        "nan": with_nan(),
+        "inf": with_inf(),
+        "half-large": half_large(),
+        "half-denormal": half_denormal(),
         "overflowing": np.array([[-1e30, -1e30, 1e30, 1e30], [-1e18, 0.0, 1e18, 1e18]]),
         "batch": uniform_boxes(rng, 12, 60, 60).reshape(2, 3, 2, 4),
         "empty-batch": np.empty((0, 3, 4)),
     }
     inputs |= {f"uniform-{n}": uniform_boxes(rng, n, 250, 250) for n in (15, 16, 17, 65, 300)}
-    inputs |= {dtype.__name__: _whole_boxes(rng, dtype, 9) for dtype in INTEGERS}
+    inputs |= {dtype.__name__: whole_boxes(rng, dtype, 9) for dtype in INTEGERS}
     inputs["int32-50000"] = np.array([[0, 0, 50_000, 50_000]], np.int32)
     cases = [_case(name, boxes) for name, boxes in inputs.items()]
     return cases + [_case(f"{name}-offset", boxes, pixel_offset=1) for name, boxes in inputs.items()]
@@ -125,17 +90,17 @@ def clip_boxes_to_image() -> list[Case]:
         _case("empty", np.empty((0, 4)), (40, 60)),
         _case("empty-image", RELATED, (0, 0)),
         _case("related", RELATED, (10, 7)),
-        _case("inverted", _inverted(), (5, 6)),
-        _case("nan", _with_nan(), (5, 6)),
-        _case("inf", _with_inf(), (5, 6)),
-        _case("half-large", _half_large(), (800, 1333)),
+        _case("inverted", inverted(), (5, 6)),
+        _case("nan", with_nan(), (5, 6)),
+        _case("inf", with_inf(), (5, 6)),
+        _case("half-large", half_large(), (800, 1333)),
         _case("across", across, (800, 1333)),
         _case("batch", across[:60].reshape(3, 4, 5, 4), (800, 1333)),
     ]
     cases += [_case(f"across-{n}", across[:n], (480, 640)) for n in (15, 16, 17)]
     for dtype in INTEGERS:
-        cases.append(_case(dtype.__name__, _whole_boxes(rng, dtype, 9), (40, 60)))
-        cases.append(_case(f"{dtype.__name__}-wide", _whole_boxes(rng, dtype, 9), (800, 1333)))
+        cases.append(_case(dtype.__name__, whole_boxes(rng, dtype, 9), (40, 60)))
+        cases.append(_case(f"{dtype.__name__}-wide", whole_boxes(rng, dtype, 9), (800, 1333)))
     # 2**60 + 1 is no float64: a detour over floats would change it.
     large = np.array([[-(2**60) - 1, 3, 2**60 + 1, 2**60 - 1]], np.int64)
     return [*cases, _case("int64-exact", large, (2**61, 2**61))]
@@ -151,16 +116,16 @@ def remove_small_boxes() -> list[Case]:
         _case("few", quarters[:4], 3.0),
         _case("empty", np.empty((0, 4)), 3.0),
         _case("none-left", quarters[:17], 1000.0),
-        _case("zero-bound", np.concatenate([_zero_area(), _inverted()]), 0.0),
-        _case("negative-bound", _inverted(), -1e9),
-        _case("nan", _with_nan(), 0.0),
-        _case("inf", _with_inf(), 1.0),
-        _case("half-large", _half_large(), 50_000.0),
+        _case("zero-bound", np.concatenate([zero_area(), inverted()]), 0.0),
+        _case("negative-bound", inverted(), -1e9),
+        _case("nan", with_nan(), 0.0),
+        _case("inf", with_inf(), 1.0),
+        _case("half-large", half_large(), 50_000.0),
     ]
     cases += [_case(f"quarters-{n}", quarters[:n], 2.25) for n in (15, 16, 17, 65, 300)]
     for dtype in INTEGERS:
-        cases.append(_case(dtype.__name__, _whole_boxes(rng, dtype, 33), 25.0))
-        cases.append(_case(f"{dtype.__name__}-largest", _whole_boxes(rng, dtype, 9), float(_largest_side(dtype))))
+        cases.append(_case(dtype.__name__, whole_boxes(rng, dtype, 33), 25.0))
+        cases.append(_case(f"{dtype.__name__}-largest", whole_boxes(rng, dtype, 9), float(largest_side(dtype))))
     return cases
 
 
@@ -260,24 +225,6 @@ def few_pair() -> Pair:
     return first, second
 
 
-RELATED = np.array(
-    [
-        [0.0, 0.0, 10.0, 10.0],
-        [0.0, 0.0, 10.0, 10.0],  # identical
-        [2.0, 3.0, 7.0, 5.0],  # nested
-        [4.0, 4.0, 6.0, 6.0],  # nested with the same centre
-        [0.0, 0.0, 5.0, 10.0],  # nested, three sides shared
-        [10.0, 0.0, 20.0, 10.0],  # shares an edge
-        [10.0, 10.0, 15.0, 15.0],  # shares a corner
-        [30.0, 40.0, 35.0, 60.0],  # disjoint
-        [-5.0, -5.0, 5.0, 5.0],  # overlaps, negative corner
-        [-20.0, -30.0, -10.0, -5.0],  # disjoint, negative
-        [-3.0, 4.0, 13.0, 6.0],  # a cross
-        [0.25, 0.5, 9.75, 9.5],  # nearly identical
-    ]
-)
-
-
 def _case(name: str, *args: Any, **kwargs: Any) -> Case:
     return Case(name, args, kwargs)
 
@@ -286,48 +233,6 @@ def _neighbours(names: tuple[str, ...]) -> Iterable[tuple[str, str]]:
     """Each name with the next one and with the one before."""
     after = names[1:] + names[:1]
     return [*zip(names, after, strict=True), *zip(after, names, strict=True)]
-
-
-def _zero_area() -> Boxes:
-    return np.array([[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0], [1.0, 2.0, 8.0, 2.0], [5.0, 0.0, 5.0, 9.0], [0.0] * 4])
-
-
-def _inverted() -> Boxes:
-    """Inverted in x, in y, in both; by less than a pixel; far enough that a centre leaves the enclosing box."""
-    x, y, less = [8.0, 1.0, 2.0, 6.0], [1.0, 7.0, 6.0, 2.0], [4.5, 2.0, 4.0, 6.0]
-    # Two boxes inverted both ways enclose nothing.
-    both, again = [9.0, 9.0, 1.0, 1.0], [7.0, 6.0, 2.0, 3.0]
-    return np.array([x, y, both, again, less, [100.0, 0.0, -100.0, 4.0], [60.0, 0.0, 1.0, 4.0]])
-
-
-def _with_nan() -> Boxes:
-    """A box with each of its coordinates NaN in turn, then all of them."""
-    boxes = np.tile([2.0, 3.0, 7.0, 9.0], (5, 1))
-    boxes[range(4), range(4)] = NAN
-    boxes[4] = NAN
-    return boxes
-
-
-def _with_inf() -> Boxes:
-    reaching = [[-INF, 3.0, 7.0, 9.0], [2.0, -INF, 7.0, 9.0], [2.0, 3.0, INF, 9.0], [2.0, 3.0, 7.0, INF]]
-    return np.array([*reaching, [-INF, -INF, INF, INF], [INF] * 4, [-INF] * 4, [INF, INF, -INF, -INF]])
-
-
-def _half_large() -> Boxes:
-    """Sides of 50,000, which float16 holds, with areas and squares that it does not."""
-    full = [-25_000.0, -25_000.0, 25_000.0, 25_000.0]
-    return np.array([full, [0.0, 0.0, 25_000.0, 25_000.0], [-25_000.0, 0.0, 25_000.0, 50_000.0], [1.0, 1.0, 9.0, 9.0]])
-
-
-def _half_denormal() -> Boxes:
-    """Sides of a few float16 denormals, all exact in every dtype."""
-    return RELATED[:6] * 2.0**-24
-
-
-def _far() -> Boxes:
-    """Small boxes at the end of a 4K image: centres must not lose what the corners hold."""
-    rng = np.random.default_rng(6)
-    return np.add(uniform_boxes(rng, 9, 40, 40), [3900.0, 2100.0, 3900.0, 2100.0])
 
 
 def _denormal() -> Pair:
@@ -350,11 +255,11 @@ def _meeting_pairs() -> dict[str, Pair]:
     return {
         "one": (RELATED[:1], RELATED[:1]),
         "related": (RELATED, RELATED),
-        "zero-area": (_zero_area(), np.concatenate([_zero_area(), RELATED[:3]])),
-        "inverted": (_inverted(), np.concatenate([_inverted(), RELATED[:3]])),
-        "nan": (np.concatenate([_with_nan(), RELATED[:2]]), np.concatenate([_with_nan(), RELATED[:2]])),
-        "inf": (np.concatenate([_with_inf(), RELATED[:2]]), np.concatenate([_with_inf(), RELATED[:2]])),
-        "half-large": (_half_large(), _half_large()),
+        "zero-area": (zero_area(), np.concatenate([zero_area(), RELATED[:3]])),
+        "inverted": (inverted(), np.concatenate([inverted(), RELATED[:3]])),
+        "nan": (np.concatenate([with_nan(), RELATED[:2]]), np.concatenate([with_nan(), RELATED[:2]])),
+        "inf": (np.concatenate([with_inf(), RELATED[:2]]), np.concatenate([with_inf(), RELATED[:2]])),
+        "half-large": (half_large(), half_large()),
     }
 
 
@@ -362,12 +267,12 @@ def _named_pairs() -> dict[str, Pair]:
     everything = np.array([[-1e30, -1e30, 1e30, 1e30]])
     around_origin = np.array([[-4.0, -3.0, 4.0, 3.0], [-2.0, -8.0, 6.0, 9.0]])
     return _meeting_pairs() | {
-        "half-denormal": (_half_denormal(), _half_denormal()),
+        "half-denormal": (half_denormal(), half_denormal()),
         "small": (RELATED * 1e-15, RELATED * 1e-15),
         "big": (RELATED * 1e17, RELATED * 1e17),
         "overflowing": (everything, around_origin),
         "overflowed": (around_origin, everything),
-        "far": (_far(), _far()),
+        "far": (far(), far()),
     }
 
 
@@ -399,7 +304,7 @@ def _integer_iou() -> list[Case]:
     rng = np.random.default_rng(9)
     cases = []
     for dtype in INTEGERS:
-        a, b = _whole_boxes(rng, dtype, 7), _whole_boxes(rng, dtype, 17)
+        a, b = whole_boxes(rng, dtype, 7), whole_boxes(rng, dtype, 17)
         cases += [_case(f"{dtype.__name__}-{mode}", a, b, mode=mode) for mode in MODES]
         cases.append(_case(f"{dtype.__name__}-offset", a, b, pixel_offset=1))
         cases.append(_case(f"{dtype.__name__}-aligned", a, b[:7], aligned=True))
@@ -412,7 +317,7 @@ def _integer_iou() -> list[Case]:
 def _plain_iou() -> list[Case]:
     pairs = {"few": few_pair()} | _empty_pairs() | _named_pairs() | _sized_pairs()
     rng = np.random.default_rng(10)
-    pairs |= {dtype.__name__: (_whole_boxes(rng, dtype, 7), _whole_boxes(rng, dtype, 17)) for dtype in INTEGERS}
+    pairs |= {dtype.__name__: (whole_boxes(rng, dtype, 7), whole_boxes(rng, dtype, 17)) for dtype in INTEGERS}
     batch = clustered_boxes(rng, 40, objects=2).reshape(2, 2, 10, 4)
     pairs |= {"batch": (batch[0], batch[1]), "batch-broadcast": (batch[:, :1], batch[0, :, :7])}
     return [_case(name, *pair) for name, pair in pairs.items()]
@@ -420,21 +325,3 @@ def _plain_iou() -> list[Case]:
 
 def _apart(dtype: type[np.integer[Any]]) -> Pair:
     return np.array([[0, 0, 10, 10]], dtype), np.array([[100, 100, 120, 120], [10, 0, 20, 10]], dtype)
-
-
-def _largest_side(dtype: type[np.integer[Any]]) -> int:
-    return _highest(dtype) - _lowest(dtype)
-
-
-def _lowest(dtype: type[np.integer[Any]]) -> int:
-    return max(int(np.iinfo(dtype).min), -(2**40))
-
-
-def _highest(dtype: type[np.integer[Any]]) -> int:
-    return min(int(np.iinfo(dtype).max), 2**40)
-
-
-def _whole_boxes(rng: np.random.Generator, dtype: type[np.integer[Any]], n: int) -> Array:
-    """Boxes over the dtype's whole range (int64: 2**40 either way), and small ones that meet."""
-    wide = integer_boxes(rng, n - n // 2, dtype, _lowest(dtype), _highest(dtype))
-    return np.concatenate([wide, integer_boxes(rng, n // 2, dtype, 0, 50)])

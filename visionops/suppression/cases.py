@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionops.boxes.cases import INTEGERS, clustered_boxes, integer_boxes, scattered_boxes, uniform_boxes
+from visionops.boxes.random_boxes import INTEGERS, clustered_boxes, integer_boxes, scattered_boxes, uniform_boxes
 from visionops.testing import Case
 
 Array = npt.NDArray[Any]
