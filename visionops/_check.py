@@ -63,6 +63,13 @@ def leading(name: str, value: Any, other_name: str, other: Any, letters: str) ->
         raise ValueError(f"{name}: expected shape {letters} with {sizes}, got {describe(value)}")
 
 
+def broadcasts(name: str, value: Any, other_name: str, other: Any) -> None:
+    """Raise ValueError unless the sizes of both before their last two broadcast with each other."""
+    sizes, others = tuple(value.shape[:-2]), tuple(other.shape[:-2])
+    if any(a != b and a != 1 and b != 1 for a, b in zip(reversed(sizes), reversed(others), strict=False)):
+        raise ValueError(f"{name}: expected leading sizes that broadcast with {others} of {other_name}, got {sizes}")
+
+
 def fraction(name: str, value: float) -> None:
     """Raise ValueError unless `value` is a number in [0, 1]; a NaN is not."""
     number(name, value)

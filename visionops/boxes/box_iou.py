@@ -95,6 +95,7 @@ def box_iou(
     if aligned:
         _check.same_size("boxes2", boxes2, "boxes1", boxes1, -2)
     if boxes1.ndim > 2 or boxes2.ndim > 2:
+        _check.broadcasts("boxes2", boxes2, "boxes1", boxes1)
         leading = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])  # type: ignore[no-untyped-call]
         boxes1, boxes2 = boxes1.expand(*leading, *boxes1.shape[-2:]), boxes2.expand(*leading, *boxes2.shape[-2:])
     return BOX_IOU(boxes1, boxes2, IOU_MODES[mode], bool(aligned), pixel_offset, backend=backend)  # type: ignore[no-any-return]
@@ -157,6 +158,9 @@ def wh_iou(wh1: Tensor, wh2: Tensor, *, backend: str | None = None) -> Tensor:
     for name, wh in (("wh1", wh1), ("wh2", wh2)):
         _check.is_a(name, wh, Tensor)
         _check.columns(name, wh, 2, "(..., N, 2)", min_ndim=2)
+        _check.dtype(name, wh, NUMBERS, "floating or integer")
+    _check.same_device("wh2", wh2, "wh1", wh1)
+    _check.broadcasts("wh2", wh2, "wh1", wh1)
     # Laid on one corner, boxes overlap as much as laid on one centre.
     corner = (2, 0)
     return box_iou(torch.nn.functional.pad(wh1, corner), torch.nn.functional.pad(wh2, corner), backend=backend)

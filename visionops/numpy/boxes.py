@@ -29,6 +29,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, mode: str = "iou", aligned: bool = 
     _check.one_of("pixel_offset", pixel_offset, (0, 1))
     if aligned:
         _check.same_size("boxes2", boxes2, "boxes1", boxes1, -2)
+    _check.broadcasts("boxes2", boxes2, "boxes1", boxes1)
     leading = np.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
     dtype = np.promote_types(boxes1.dtype, boxes2.dtype)
     boxes1, boxes2 = (
@@ -62,6 +63,8 @@ def wh_iou(wh1: Array, wh2: Array) -> Array:
     for name, wh in (("wh1", wh1), ("wh2", wh2)):
         _check.is_a(name, wh, np.ndarray)
         _check.columns(name, wh, 2, "(..., N, 2)", min_ndim=2)
+        _check.dtype(name, wh, NUMBERS, "floating or integer")
+    _check.broadcasts("wh2", wh2, "wh1", wh1)
     wh1, wh2 = (np.concatenate([np.zeros_like(wh), wh], axis=-1) for wh in (wh1, wh2))
     return box_iou(wh1, wh2)
 
