@@ -69,7 +69,7 @@ def _nms(generate: Callable[[Rng, int], npt.NDArray[np.float64]], n: int) -> Wor
         # Boxes are drawn one like the other, so the first ones are a smaller draw.
         some = min(n, GATED)
         if some < n:
-            result = visionops.nms(boxes[:some], scores[:some], 0.5)  # type: ignore[assignment]
+            result = visionops.nms(boxes[:some], scores[:some], 0.5)
         np.testing.assert_array_equal(result, reference.nms(boxes[:some].numpy(), score[:some], 0.5))
         return "reference" if some == n else f"reference on {some:,} of {n:,} boxes"
 

@@ -78,7 +78,8 @@ def squares(circles: Tensor) -> Tensor:
 
 def suppress(boxes: Tensor, scores: Tensor) -> Tensor:
     """The line that this demo is about: indices of the boxes that are coins."""
-    return visionops.nms(boxes, scores, IOU_THRESHOLD, score_threshold=COIN_SCORE)  # type: ignore[return-value]
+    keep: Tensor = visionops.nms(boxes, scores, IOU_THRESHOLD, score_threshold=COIN_SCORE)
+    return keep
 
 
 def torchvision_suppress() -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -193,20 +193,3 @@ def test_large_inputs(generate: Any, threshold: float) -> None:
     boxes, scores = generate(rng, 20_000).astype(np.float32), rng.uniform(size=20_000).astype(np.float32)
     expected = reference.nms(boxes, scores, threshold)
     assert nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold).tolist() == expected.tolist()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [0, 1, 5000])
-def test_compiles_by_inductor_and_exports(n: int) -> None:
-    class Detect(torch.nn.Module):
-        def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
-            keep = nms(boxes, scores, 0.5)
-            return boxes[keep] * 2, nms(boxes, scores, 0.5, max_output=9, padded=True)
-
-    boxes, scores = torch.rand(n, 4) * 50, torch.rand(n)
-    boxes[:, 2:] += boxes[:, :2]
-    expected = Detect()(boxes, scores)
-    torch._dynamo.reset()
-    programs = [torch.compile(Detect(), fullgraph=True), torch.export.export(Detect(), (boxes, scores)).module()]
-    for program in programs:
-        torch.testing.assert_close(program(boxes, scores), expected, rtol=0, atol=0)

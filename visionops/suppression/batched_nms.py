@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def batched_nms(
     pixel_offset: int = 0,
     padded: bool = False,
     backend: str | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Any:  # not a union: every caller knows whether it asked for `padded`
     """Indices of the boxes that no better box of their class overlaps by more than a threshold.
 
     As `nms`, but only boxes of one class suppress each other. Classes are told apart by their ids, never by moving
@@ -60,6 +62,4 @@ def batched_nms(
     _check.suppression_options(iou_threshold, score_threshold, max_output, pixel_offset, padded)
     op = NMS_PADDED if padded else NMS
     classes = idxs.to(torch.int64)
-    return op(  # type: ignore[no-any-return]
-        boxes, scores, classes, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend
-    )
+    return op(boxes, scores, classes, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend)

@@ -65,7 +65,7 @@ def nms(
     pixel_offset: int = 0,
     padded: bool = False,
     backend: str | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Any:  # not a union: every caller knows whether it asked for `padded`
     """Indices of the boxes that no better box overlaps by more than a threshold: greedy non-maximum suppression.
 
     In order of descending score, ties by lower index, each box that is still there suppresses every later box with
@@ -101,9 +101,7 @@ def nms(
     check_boxes_and_scores(boxes, scores, padded)
     _check.suppression_options(iou_threshold, score_threshold, max_output, pixel_offset, padded)
     op = NMS_PADDED if padded else NMS
-    return op(  # type: ignore[no-any-return]
-        boxes, scores, None, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend
-    )
+    return op(boxes, scores, None, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend)
 
 
 def check_boxes_and_scores(boxes: Tensor, scores: Tensor, padded: bool) -> None:

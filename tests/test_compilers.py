@@ -1,0 +1,85 @@
+"""Every operation under torch's compilers: inductor, export and AOTInductor, with the results of eager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import visionops
+from contract import first_smooth, outputs, tensors
+from visionops import batched_nms, box_iou, nms
+from visionops._op import REGISTRY
+
+pytestmark = [
+    pytest.mark.slow,
+    # What torch's compilers warn of in themselves.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+class Call(torch.nn.Module):
+    """A public operation with its plain arguments bound; what is left are tensors."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.public = REGISTRY[name]
+        args, self.options = tensors(first_smooth(self.public), torch.float32)
+        self.inputs = tuple(a for a in args if isinstance(a, torch.Tensor))
+        self.rest = args[len(self.inputs) :]
+        assert not any(isinstance(a, torch.Tensor) for a in self.rest)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.public.function(*inputs, *self.rest, **self.options)
+
+
+class Detect(torch.nn.Module):
+    """The tail of a detector: sizes that depend on values, used by further operations."""
+
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor) -> Any:
+        keep = batched_nms(boxes, scores, classes, 0.5, score_threshold=0.2)
+        best = boxes[nms(boxes, scores, 0.5, max_output=3)]
+        return keep, box_iou(boxes[keep] * 2, best, mode="giou"), nms(boxes, scores, 0.5, max_output=9, padded=True)
+
+
+class Suppress(torch.nn.Module):
+    """Suppression alone: inductor refuses to index an empty tensor, with whatever indices."""
+
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor) -> Any:
+        kept = batched_nms(boxes, scores, classes, 0.5), nms(boxes, scores, 0.5)
+        return *kept, *batched_nms(boxes, scores, classes, 0.5, max_output=9, padded=True)
+
+
+def check(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], folder: Path) -> None:
+    expected = outputs(module(*inputs))
+    torch._dynamo.reset()
+    exported = torch.export.export(module, inputs)
+    torch.export.save(exported, folder / "exported.pt2")
+    package = torch._inductor.aoti_compile_and_package(exported, package_path=str(folder / "compiled.pt2"))
+    programs = [
+        torch.compile(module, fullgraph=True),
+        torch.export.load(folder / "exported.pt2").module(),
+        torch._inductor.aoti_load_package(package),
+    ]
+    for program in programs:
+        torch.testing.assert_close(outputs(program(*inputs)), expected)
+
+
+@pytest.mark.parametrize("name", visionops.__all__)
+def test_each_operation(name: str, tmp_path: Path) -> None:
+    call = Call(name)
+    check(call, call.inputs, tmp_path)
+
+
+@pytest.mark.parametrize("n", [1, 5000])
+def test_the_tail_of_a_detector(n: int, tmp_path: Path) -> None:
+    boxes, scores = torch.rand(n, 4) * 50, torch.rand(n)
+    boxes[:, 2:] += boxes[:, :2]
+    check(Detect(), (boxes, scores, torch.arange(n) % 7), tmp_path)
+
+
+def test_no_boxes(tmp_path: Path) -> None:
+    check(Suppress(), (torch.empty(0, 4), torch.empty(0), torch.empty(0, dtype=torch.int64)), tmp_path)
