@@ -1,8 +1,8 @@
 // The few helpers over torch's stable ABI that the glue files share.
 //
 // The stable ABI (target 2.10) is what makes one binary serve every torch from 2.10 on. Its `new_empty` goes through
-// the dispatcher by name, 2 us a call: empty() uses the C shim. It has no check macro that raises ValueError: check()
-// throws std::invalid_argument, which becomes one.
+// the dispatcher by name, which costs as much as a small kernel: empty() uses the C shim. It has no check macro that
+// raises ValueError: check() throws std::invalid_argument, which becomes one.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -60,8 +60,8 @@ inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-/// A new contiguous CPU tensor. A large one is advised to use huge pages before its first write: first touch of
-/// 4 KB pages costs more than writing them (64 MB: 17 ms, with huge pages 9 ms).
+/// A new contiguous CPU tensor. A large one is advised to use huge pages before its first write, for the first touch
+/// of 4 KB pages costs more than writing them; the benchmarks' column `roof` is the share of what torch reaches so.
 Tensor empty(const int64_t* sizes, int64_t dims, ScalarType dtype);
 
 inline Tensor empty(std::initializer_list<int64_t> sizes, ScalarType dtype) {
