@@ -43,7 +43,7 @@ def test_agrees_with_reference(name: str, backend: str, dtype: str, case: Case, 
     expected = reference_of(public)(*reference_args, **reference_kwargs)
     for a, e in zip(actual, expected if isinstance(expected, tuple) else (expected,), strict=True):
         assert tuple(a.shape) == e.shape
-        compare(to_numpy(a).astype(e.dtype), e, str(a.dtype).removeprefix("torch."))
+        compare(to_numpy(a).astype(e.dtype), e, str(a.dtype).removeprefix("torch."), case.terms)
     for value, was in zip(args, before, strict=True):
         if isinstance(value, torch.Tensor):
             torch.testing.assert_close(value, was, rtol=0, atol=0, equal_nan=True)

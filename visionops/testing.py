@@ -20,11 +20,13 @@ class Case:
         name: What is special about it, unique within the operation.
         args: Positional arguments in the public order: NumPy arrays and plain values.
         kwargs: Keyword arguments, without `backend` and `padded`.
+        terms: How many rounded terms each value of the result sums, for the tolerance.
     """
 
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    terms: int = 1
 
 
 # Relative error allowed of a value whose magnitude is about 1, per dtype of the result: a few roundings of it.

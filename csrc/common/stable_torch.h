@@ -73,6 +73,17 @@ inline Tensor empty_like(const Tensor& other, ScalarType dtype) {
   return empty(other.sizes().data(), other.dim(), dtype);
 }
 
+/// Whether an image (B, C, H, W) lies in memory as (B, H, W, C): dense so, and not dense as (B, C, H, W) as well.
+/// visionops/_layout.py has the same rule for shapes under tracing.
+bool is_channels_last(const Tensor& image);
+
+/// A new CPU image (B, C, H, W), in memory as (B, H, W, C) if `channels_last`.
+Tensor empty_image(int64_t batch, int64_t channels, int64_t height, int64_t width, bool channels_last,
+                   ScalarType dtype);
+
+/// `image` itself if it is dense in one of the two layouts, else a copy dense as (B, C, H, W).
+inline Tensor as_dense_image(const Tensor& image) { return is_channels_last(image) ? image : as_contiguous(image); }
+
 /// Calls body(begin, end) over [0, count), on torch's threads if there is more work than `grain` items.
 template <class Body>
 inline void parallel(int64_t count, int64_t grain, const Body& body) {
