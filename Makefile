@@ -4,7 +4,7 @@ VENV := .venv
 PEERS := .venv-peers
 RUN := $(VENV)/bin/python
 
-.PHONY: help build test test-slow test-large demo bench lint sanitize peers table clean
+.PHONY: help build test test-slow test-large demo bench lint sanitize wheel peers table clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 14
@@ -37,14 +37,15 @@ lint: $(VENV)/.installed  ## the hooks of .pre-commit-config.yaml over all files
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
 
 # Python itself is not sanitized, so the runtime comes first; leaks are not looked for, since the interpreter leaks.
+# The working folder must not come before the sanitized build: hence pytest's own command and the safe path.
 sanitize: $(VENV)/.installed  ## the suite under AddressSanitizer and UndefinedBehaviorSanitizer
-	VISIONOPS_CMAKE_OPTIONS="-DVISIONOPS_SANITIZE=ON" $(RUN) setup.py --quiet build_ext --build-lib build/sanitize
-	cp -r visionops/*.json visionops/py.typed build/sanitize/visionops/
+	VISIONOPS_CMAKE_OPTIONS="-DVISIONOPS_SANITIZE=ON" $(RUN) setup.py --quiet build --build-lib build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONPATH=build/sanitize $(RUN) -m pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured"
+	PYTHONPATH=build/sanitize PYTHONSAFEPATH=1 \
+	$(VENV)/bin/pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured"
 
-wheel: $(VENV)/.installed
+wheel: $(VENV)/.installed  ## build the wheel into dist/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 
 $(PEERS)/.installed: requirements-peers.txt

@@ -76,5 +76,7 @@ def test_kernels_share_no_weak_symbol() -> None:
     for path in objects:
         isa = re.search(r"kernels_(\w+)\.dir", str(path)).group(1)  # type: ignore[union-attr]
         listing = subprocess.run(["nm", "-C", str(path)], capture_output=True, text=True, check=True).stdout
-        weak = [line for line in listing.splitlines() if re.match(r"\S+ [VWu] ", line) and f"::{isa}::" not in line]
+        # DW.ref. is a pointer into the C++ runtime, the same in every copy.
+        weak = [line for line in listing.splitlines() if re.match(r"\S+ [VWu] (?!DW\.ref\.)", line)]
+        weak = [line for line in weak if f"::{isa}::" not in line]
         assert weak == [], path
