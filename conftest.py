@@ -1,12 +1,17 @@
-"""What every test sees: the names that docstring examples use, and uninitialised memory that shows."""
+"""What every test sees: names for docstring examples, uninitialised memory that shows, Triton without a GPU."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+
+# Triton reads it when it is first imported, visionops when it first registers an operation.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,70 @@
-"""How a case becomes a call: tensors of the dtype under test for the operation, rounded arrays for its reference."""
+"""Where each operation is tested, and how a case becomes a call: tensors for it, rounded arrays for its reference."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from visionops._op import Public
+import visionops
+from visionops._op import EMULATED, REGISTRY, Backend, Public
 from visionops.testing import Case
+
+visionops.__all__  # noqa: B018 (fills REGISTRY)
+
+DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """An operation on one of its backends, on one device."""
+
+    public: Public
+    backend: Backend
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.public.function.__name__}-{self.backend.name}-{self.device}"
+
+    @property
+    def why_not(self) -> str | None:
+        """Why it cannot run here, or None."""
+        return self.backend.why_not(self.public.op, self.device, torch.float32)
+
+    @property
+    def ran_on(self) -> tuple[str, str, str]:
+        """What to record of a test that passed: operation, the table's column, and where it ran."""
+        name = self.public.function.__name__
+        if self.backend is EMULATED:
+            return name, "native", "cuda emulated"
+        interpreted = self.backend.name == "triton" and self.device == "cpu"
+        return name, self.backend.name, "interpreter" if interpreted else self.device
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.public.function(*args, **kwargs, backend=self.backend.name)
+
+
+TARGETS = [
+    Target(public, backend, device)
+    for public in REGISTRY.values()
+    for backend in public.op.backends
+    for device in DEVICES
+]
+
+
+def targets(*, differentiable: bool = False, without: tuple[str, ...] = ()) -> list[Any]:
+    """Parameters for pytest: every target, skipped with its own reason where it cannot run."""
+    return [
+        pytest.param(target, id=str(target), marks=pytest.mark.skip(target.why_not) if target.why_not else ())
+        for target in TARGETS
+        if not (differentiable and not target.public.op.differentiable)
+        and target.public.function.__name__ not in without
+    ]
+
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

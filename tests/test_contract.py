@@ -9,38 +9,50 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import visionops
-from contract import DTYPES, arrays, cases_of, first_smooth, has_floats, outputs, reference_of, tensors, to_numpy
-from visionops._op import REGISTRY, Public
+from contract import (
+    DTYPES,
+    TARGETS,
+    Target,
+    arrays,
+    cases_of,
+    first_smooth,
+    has_floats,
+    outputs,
+    reference_of,
+    targets,
+    tensors,
+    to_numpy,
+)
+from visionops._op import EMULATED, NATIVE
 from visionops.testing import Case, compare
 
-visionops.__all__  # noqa: B018 (fills REGISTRY)
-
-BACKENDS = [(name, backend.name) for name, public in REGISTRY.items() for backend in public.op.backends]
 # Operations whose gradient is by definition not that of their value; their rooms test it.
 FROZEN = {"complete_box_iou": "alpha is a constant in the gradient, as in the authors' code"}
 # Linear operations; the others raise at the second differentiation.
 TWICE = {"box_convert"}
-DIFFERENTIABLE = [(n, b) for n, b in BACKENDS if REGISTRY[n].op.differentiable]
-
+# Of the order in which an emulated GPU runs blocks and threads.
+SEEDS = (0, 1, 2)
 
 AGREEMENTS = [
-    pytest.param(name, backend, dtype, case, id=f"{name}-{backend}-{dtype}-{case.name}")
-    for name, backend in BACKENDS
-    for case in cases_of(REGISTRY[name])
+    pytest.param(target, seed, dtype, case, id=f"{target}-{dtype}-{case.name}" + (f"-seed{seed}" if seed else ""))
+    for target in TARGETS
+    if target.why_not is None
+    for seed in (SEEDS if target.backend is EMULATED else SEEDS[:1])
+    for case in cases_of(target.public)
     for dtype in (DTYPES if has_floats(case) else ["float64"])
 ]
 
 
-@pytest.mark.parametrize(("name", "backend", "dtype", "case"), AGREEMENTS)
-def test_agrees_with_reference(name: str, backend: str, dtype: str, case: Case, record_property: Any) -> None:
-    record_property("ran_on", (name, backend, "cpu"))
-    public = REGISTRY[name]
-    args, kwargs = tensors(case, DTYPES[dtype])
+@pytest.mark.parametrize(("target", "seed", "dtype", "case"), AGREEMENTS)
+def test_agrees_with_reference(target: Target, seed: int, dtype: str, case: Case, record_property: Any) -> None:
+    record_property("ran_on", target.ran_on)
+    if target.backend is EMULATED:
+        torch.ops.visionops.emulation_seed(seed)
+    args, kwargs = tensors(case, DTYPES[dtype], target.device)
     before = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
-    actual = outputs(public.function(*args, **kwargs, backend=backend))
+    actual = outputs(target(*args, **kwargs))
     reference_args, reference_kwargs = arrays(args, kwargs)
-    expected = reference_of(public)(*reference_args, **reference_kwargs)
+    expected = reference_of(target.public)(*reference_args, **reference_kwargs)
     for a, e in zip(actual, expected if isinstance(expected, tuple) else (expected,), strict=True):
         assert tuple(a.shape) == e.shape
         compare(to_numpy(a).astype(e.dtype), e, str(a.dtype).removeprefix("torch."), case.terms)
@@ -49,9 +61,8 @@ def test_agrees_with_reference(name: str, backend: str, dtype: str, case: Case, 
             torch.testing.assert_close(value, was, rtol=0, atol=0, equal_nan=True)
 
 
-def _smooth_call(name: str) -> tuple[Public, list[Any], dict[str, Any]]:
-    public = REGISTRY[name]
-    return public, *tensors(first_smooth(public), torch.float64)
+def _smooth_call(target: Target) -> tuple[list[Any], dict[str, Any]]:
+    return tensors(first_smooth(target.public), torch.float64, target.device)
 
 
 def _floating(args: list[Any]) -> list[int]:
@@ -71,13 +82,13 @@ class _Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("name", "backend"), BACKENDS)
-def test_opcheck(name: str, backend: str) -> None:
-    public, args, kwargs = _smooth_call(name)
+@pytest.mark.parametrize("target", targets())
+def test_opcheck(target: Target) -> None:
+    args, kwargs = _smooth_call(target)
     with _Recorder() as recorder:
         for i in _floating(args):
             args[i].requires_grad_()
-        result = outputs(public.function(*args, **kwargs, backend=backend))[0]
+        result = outputs(target(*args, **kwargs))[0]
         if result.requires_grad:
             result.sum().backward()
     assert recorder.calls
@@ -87,12 +98,13 @@ def test_opcheck(name: str, backend: str) -> None:
         torch.library.opcheck(operation, detached, test_utils=checks)
 
 
-@pytest.mark.parametrize(("name", "backend"), BACKENDS)
-def test_compiles_in_one_graph(name: str, backend: str) -> None:
-    public, args, kwargs = _smooth_call(name)
+@pytest.mark.parametrize("target", targets())
+def test_compiles_in_one_graph(target: Target) -> None:
+    args, kwargs = _smooth_call(target)
+    function, backend = target.public.function, target.backend.name
 
     def call(*args: Any) -> Any:
-        return public.function(*args, **kwargs, backend=backend)
+        return function(*args, **kwargs, backend=backend)
 
     torch._dynamo.reset()
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
@@ -100,25 +112,24 @@ def test_compiles_in_one_graph(name: str, backend: str) -> None:
         assert torch.equal(actual, expected)
 
 
-@pytest.mark.parametrize(("name", "backend"), BACKENDS)
-def test_strided_inputs(name: str, backend: str) -> None:
-    public, args, kwargs = _smooth_call(name)
+@pytest.mark.parametrize("target", targets())
+def test_strided_inputs(target: Target) -> None:
+    args, kwargs = _smooth_call(target)
     strided = [torch.stack([a, a], -1)[..., 0] if isinstance(a, torch.Tensor) else a for a in args]
-    expected = outputs(public.function(*args, **kwargs, backend=backend))
-    for actual, e in zip(outputs(public.function(*strided, **kwargs, backend=backend)), expected, strict=True):
+    expected = outputs(target(*args, **kwargs))
+    for actual, e in zip(outputs(target(*strided, **kwargs)), expected, strict=True):
         assert torch.equal(actual, e)
 
 
-@pytest.mark.parametrize(("name", "backend"), BACKENDS)
-def test_same_at_any_number_of_threads(name: str, backend: str) -> None:
-    public = REGISTRY[name]
-    args, kwargs = tensors(max(cases_of(public), key=_size), torch.float32)
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.backend is NATIVE and t.device == "cpu"], ids=str)
+def test_same_at_any_number_of_threads(target: Target) -> None:
+    args, kwargs = tensors(max(cases_of(target.public), key=_size), torch.float32)
     threads = torch.get_num_threads()
     results = []
     try:
         for count in (1, 2, 4):
             torch.set_num_threads(count)
-            results.append(outputs(public.function(*args, **kwargs, backend=backend)))
+            results.append(outputs(target(*args, **kwargs)))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -130,27 +141,27 @@ def _size(case: Case) -> int:
     return int(np.prod([a.shape[0] for a in case.args if isinstance(a, np.ndarray) and a.ndim]))
 
 
-def _value_and_inputs(name: str, backend: str) -> tuple[Any, tuple[torch.Tensor, ...]]:
+def _value_and_inputs(target: Target) -> tuple[Any, tuple[torch.Tensor, ...]]:
     """A function of the floating inputs alone, and those inputs."""
-    public, args, kwargs = _smooth_call(name)
+    args, kwargs = _smooth_call(target)
     where = _floating(args)
 
     def value(*inputs: torch.Tensor) -> torch.Tensor:
         full = list(args)
         for i, tensor in zip(where, inputs, strict=True):
             full[i] = tensor
-        return public.function(*full, **kwargs, backend=backend)  # type: ignore[no-any-return]
+        return target(*full, **kwargs)  # type: ignore[no-any-return]
 
     return value, tuple(args[i] for i in where)
 
 
-@pytest.mark.parametrize(("name", "backend"), [pair for pair in DIFFERENTIABLE if pair[0] not in FROZEN])
-def test_gradcheck(name: str, backend: str) -> None:
-    value, inputs = _value_and_inputs(name, backend)
+@pytest.mark.parametrize("target", targets(differentiable=True, without=tuple(FROZEN)))
+def test_gradcheck(target: Target) -> None:
+    value, inputs = _value_and_inputs(target)
     inputs = tuple(t.clone().requires_grad_() for t in inputs)
     assert torch.autograd.gradcheck(value, inputs)
     (first,) = torch.autograd.grad((value(*inputs) ** 2).sum(), inputs[0], create_graph=True)
-    if name in TWICE:
+    if target.public.function.__name__ in TWICE:
         assert torch.autograd.gradgradcheck(value, inputs)
     else:
         with pytest.raises(NotImplementedError, match="can be differentiated once, not twice"):
@@ -158,9 +169,9 @@ def test_gradcheck(name: str, backend: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own, in its jvp
-@pytest.mark.parametrize(("name", "backend"), DIFFERENTIABLE)
-def test_functorch(name: str, backend: str) -> None:
-    value, inputs = _value_and_inputs(name, backend)
+@pytest.mark.parametrize("target", targets(differentiable=True))
+def test_functorch(target: Target) -> None:
+    value, inputs = _value_and_inputs(target)
     batch = tuple(torch.stack([t, t * 1.01]) for t in inputs)
     leaves = [b.clone().requires_grad_() for b in batch]
     wanted = torch.autograd.grad(sum(value(*(b[i] for b in leaves)).sum() for i in range(2)), leaves)
@@ -175,8 +186,8 @@ def test_functorch(name: str, backend: str) -> None:
         torch.func.jvp(value, inputs, inputs)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_backend_names(name: str) -> None:
-    public, args, kwargs = _smooth_call(name)
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.backend is NATIVE and t.device == "cpu"], ids=str)
+def test_backend_names(target: Target) -> None:
+    args, kwargs = _smooth_call(target)
     with pytest.raises(ValueError, match="backend: expected None or one of 'native'"):
-        public.function(*args, **kwargs, backend="abacus")
+        target.public.function(*args, **kwargs, backend="abacus")

@@ -6,6 +6,7 @@ Each room's own page lists its operations. Rooms are imported on first use, so t
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ __version__ = "0.1.0"
 
 
 def _operations() -> dict[str, Any]:
+    if find_spec("torch") is None:
+        raise ModuleNotFoundError("visionops needs torch; visionops.numpy has the operations that do not", name="torch")
     rooms = [import_module(f"visionops.{room}") for room in ROOMS]
     return {name: getattr(room, name) for room in rooms for name in room.__all__}
 

@@ -7,9 +7,13 @@ benchmarks, `python -m visionops` and the README's table all read from there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +22,8 @@ from torch.autograd import forward_ad
 from visionops import _native
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+# What computes alone, and what can be differentiated as well.
+_Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 FLOATING = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 NUMBERS = FLOATING | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -60,23 +66,42 @@ class Backend:
 
     Attributes:
         name: "native" for C++ and CUDA C++, "triton" for Triton.
-        why_not: Why it cannot run for a device type and dtype, or None. It sees nothing else, so that the choice is
-            made once for each and holds under tracing.
+        why_not: Why it cannot run an operation for a device type and dtype, or None. It sees nothing else, so that the
+            choice is made once for each and holds under tracing.
     """
 
     name: str
-    why_not: Callable[[str, torch.dtype], str | None]
+    why_not: Callable[[Op, str, torch.dtype], str | None]
 
 
-def _native_why_not(device: str, dtype: torch.dtype) -> str | None:
+def _native_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
     if device == "cpu":
         return _native.WHY_NOT_CPU
     if device == "cuda":
-        return _native.WHY_NOT_CUDA or "no CUDA kernel yet"
+        return _native.WHY_NOT_CUDA or (None if op.has_cuda_kernel else "it has no CUDA C++ kernel")
     return f"no kernel for device {device}"
 
 
+def _triton_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
+    if not HAS_TRITON:
+        return "triton is not installed"
+    if device == "cpu":
+        return None if INTERPRETED else "on the CPU it is only interpreted, with TRITON_INTERPRET=1"
+    return None if device == "cuda" else f"no kernel for device {device}"
+
+
+def _emulated_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
+    return None if device == "cpu" else "it stands for a GPU on the CPU"
+
+
+HAS_TRITON = find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
 NATIVE = Backend("native", _native_why_not)
+# The implementation is the function of the operation's name in visionops/<room>/triton_kernels.py.
+TRITON = Backend("triton", _triton_why_not)
+# The CUDA C++ kernels on an emulated GPU, for tests: every operation has it whose emulation is loaded.
+EMULATED = Backend("emulated", _emulated_why_not)
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,8 @@ class Gradient:
 
     Attributes:
         save: (ctx, inputs, output), as autograd.Function.setup_context.
-        backward: (ctx, *grads) to one gradient, or None, per argument.
+        backward: (ctx, *grads) to one gradient, or None, per argument. ctx.backend is the name of the backend that
+            ran, for the operation that computes the gradient.
     """
 
     save: Callable[[Any, tuple[Any, ...], Any], None]
@@ -143,18 +169,25 @@ class Op:
         backends: Sequence[Backend] = (NATIVE,),
     ) -> None:
         self.name = name
-        self.backends = tuple(backends)
+        self.has_cuda_kernel = _has_cuda_kernel(f"visionops::{name}_native")
+        emulated = hasattr(torch.ops.visionops, f"{name}_emulated")
+        self.backends = (*backends, EMULATED) if emulated else tuple(backends)
         self._gradient = gradient
-        self._chosen: dict[tuple[str, torch.dtype, str | None], tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        self._chosen: dict[
+            tuple[torch.device, torch.dtype, str | None], tuple[Callable[..., Any], Callable[..., Any]]
+        ] = {}
         self._functions: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
         for backend in self.backends:
             qualified = f"visionops::{name}_{backend.name}"
+            if backend is TRITON and HAS_TRITON:
+                _define_triton(qualified, name, fake)
             if not hasattr(torch.ops.visionops, f"{name}_{backend.name}"):
                 continue  # its library is absent; why_not says so
             raw = getattr(torch.ops.visionops, f"{name}_{backend.name}").default
             torch.library.register_fake(qualified, fake)
             torch.library.register_vmap(qualified, partial(vmap or self._no_vmap, raw))
-            self._functions[backend.name] = raw, raw if gradient is None else self._differentiable(raw, gradient)
+            differentiable = raw if gradient is None else self._differentiable(raw, gradient, backend.name)
+            self._functions[backend.name] = raw, differentiable
 
     @property
     def differentiable(self) -> bool:
@@ -163,11 +196,11 @@ class Op:
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
         """Run the backend named, or the first that can run on the device and dtype of the first argument."""
-        key = (args[0].device.type, args[0].dtype, backend)
+        key = (args[0].device, args[0].dtype, backend)
         functions = self._chosen.get(key)
         if functions is None:
             functions = self._chosen[key] = self._choose(*key)
-        # autograd.Function costs 10 us a call: only where a gradient can be asked for.
+        # autograd.Function costs more than a small kernel: only where a gradient can be asked for.
         return functions[1 if self._gradient is not None and _needs_autograd(args) else 0](*args)
 
     def public(self, function: Function) -> Function:
@@ -175,33 +208,54 @@ class Op:
         REGISTRY[function.__name__] = Public(function, self)
         return function
 
-    def _choose(
-        self, device: str, dtype: torch.dtype, wanted: str | None
-    ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _choose(self, device: torch.device, dtype: torch.dtype, wanted: str | None) -> _Pair:
         reasons = []
         for backend in self.backends:
             if wanted in (None, backend.name):
-                reason = backend.why_not(device, dtype)
+                reason = backend.why_not(self, device.type, dtype)
                 if reason is None:
                     return self._functions[backend.name]
                 reasons.append(f"{backend.name}: {reason}")
         if not reasons:
             names = ", ".join(repr(b.name) for b in self.backends)
             raise ValueError(f"backend: expected None or one of {names}, got {wanted!r}")
-        raise NotImplementedError(f"{self.name}: no backend runs {dtype} on {device}: {'; '.join(reasons)}")
+        raise NotImplementedError(f"{self.name}: no backend runs {dtype} on {device.type}: {'; '.join(reasons)}")
 
     def _no_vmap(self, *args: Any) -> Any:
         raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
 
-    def _differentiable(self, raw: Callable[..., Any], gradient: Gradient) -> Callable[..., Any]:
+    def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
+        def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            ctx.backend = backend
+            gradient.save(ctx, inputs, output)
+
         class Differentiable(torch.autograd.Function):
             generate_vmap_rule = True
             forward = staticmethod(raw)
-            setup_context = staticmethod(gradient.save)  # type: ignore[assignment]
+            setup_context = staticmethod(save)
             backward = staticmethod(gradient.backward)
 
         Differentiable.__name__ = self.name
         return Differentiable.apply
+
+
+def _has_cuda_kernel(qualified: str) -> bool:
+    name = qualified.removeprefix("visionops::")
+    return hasattr(torch.ops.visionops, name) and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CUDA")
+
+
+def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
+    """Register the room's Triton function as a torch operation, imported when it is first called."""
+    room = fake.__module__.split(".")[1]
+
+    def implementation(*args: Any) -> Any:
+        return getattr(import_module(f"visionops.{room}.triton_kernels"), name)(*args)
+
+    # The schema is read from the signature, which is that of the shape rule.
+    implementation.__signature__ = signature(fake, eval_str=True)  # type: ignore[attr-defined]
+    # What is interpreted cannot be traced into.
+    register = torch.library.custom_op if INTERPRETED else torch.library.triton_op
+    register(qualified, implementation, mutates_args=())
 
 
 def _needs_autograd(args: tuple[Any, ...]) -> bool:
@@ -209,4 +263,9 @@ def _needs_autograd(args: tuple[Any, ...]) -> bool:
     # zeros there, an autograd.Function differentiates or raises.
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return True
-    return torch.is_grad_enabled() and any(isinstance(arg, torch.Tensor) and arg.requires_grad for arg in args)
+    if torch.is_grad_enabled():
+        for arg in args:
+            # Numbers have no such attribute, and to ask that is quicker than to ask torch whether they are tensors.
+            if getattr(arg, "requires_grad", False):
+                return True
+    return False

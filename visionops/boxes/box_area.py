@@ -24,7 +24,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return BOX_AREA_BACKWARD(grad, *ctx.saved_tensors, ctx.pixel_offset), None
+    return BOX_AREA_BACKWARD(grad, *ctx.saved_tensors, ctx.pixel_offset, backend=ctx.backend), None
 
 
 BOX_AREA_BACKWARD = Op("box_area_backward", fake=_fake_backward, vmap=vmap_leading, gradient=ONCE)

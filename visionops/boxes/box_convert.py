@@ -20,12 +20,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return BOX_CONVERT_BACKWARD(grad, *ctx.formats), None, None
+    return BOX_CONVERT_BACKWARD(grad, *ctx.formats, backend=ctx.backend), None, None
 
 
 def _backward_of_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     # The map is linear: the transpose of its transpose is the map.
-    return BOX_CONVERT(grad, *ctx.formats), None, None
+    return BOX_CONVERT(grad, *ctx.formats, backend=ctx.backend), None, None
 
 
 BOX_CONVERT_BACKWARD = Op(

@@ -29,7 +29,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *BOX_IOU_BACKWARD(grad, *ctx.saved_tensors, *ctx.rest), None, None, None
+    return *BOX_IOU_BACKWARD(grad, *ctx.saved_tensors, *ctx.rest, backend=ctx.backend), None, None, None
 
 
 BOX_IOU_BACKWARD = Op("box_iou_backward", fake=_fake_backward, vmap=vmap_leading, gradient=ONCE)

@@ -24,7 +24,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return CLIP_BOXES_TO_IMAGE_BACKWARD(grad, *ctx.saved_tensors, *ctx.size), None, None
+    return CLIP_BOXES_TO_IMAGE_BACKWARD(grad, *ctx.saved_tensors, *ctx.size, backend=ctx.backend), None, None
 
 
 CLIP_BOXES_TO_IMAGE_BACKWARD = Op("clip_boxes_to_image_backward", fake=_fake_backward, vmap=vmap_leading, gradient=ONCE)
