@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._codes import IOU_MODES
-from visionops._op import NUMBERS, ONCE, Gradient, Op, result_dtype, vmap_leading
+from visionops._op import NATIVE, NUMBERS, ONCE, TRITON, Gradient, Op, result_dtype, vmap_leading
 
 
 def _fake(boxes1: Tensor, boxes2: Tensor, mode: int, aligned: bool, pixel_offset: int) -> Tensor:
@@ -32,8 +32,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return *BOX_IOU_BACKWARD(grad, *ctx.saved_tensors, *ctx.rest, backend=ctx.backend), None, None, None
 
 
-BOX_IOU_BACKWARD = Op("box_iou_backward", fake=_fake_backward, vmap=vmap_leading, gradient=ONCE)
-BOX_IOU = Op("box_iou", fake=_fake, vmap=vmap_leading, gradient=Gradient(_save, _backward))
+BACKENDS = (NATIVE, TRITON)
+BOX_IOU_BACKWARD = Op("box_iou_backward", fake=_fake_backward, vmap=vmap_leading, gradient=ONCE, backends=BACKENDS)
+BOX_IOU = Op("box_iou", fake=_fake, vmap=vmap_leading, gradient=Gradient(_save, _backward), backends=BACKENDS)
 
 
 @BOX_IOU.public
@@ -66,7 +67,7 @@ def box_iou(
         mode: "iou", "giou", "diou", "ciou" or "iof".
         aligned: Pair box i with box i (N == M) instead of all with all.
         pixel_offset: 1 if x2 and y2 name the last pixel inside the box, as in the classic inclusive convention.
-        backend: "native", or None for the first that can run.
+        backend: "native" or "triton", or None for the first that can run.
 
     Returns:
         (..., N, M), or (..., N) if aligned, in the boxes' dtype; float32 for integers up to 16 bits, float64 for
@@ -140,7 +141,7 @@ def wh_iou(wh1: Tensor, wh2: Tensor, *, backend: str | None = None) -> Tensor:
     Args:
         wh1: (..., N, 2) widths and heights in pixels, floating or integer.
         wh2: (..., M, 2) likewise; leading sizes broadcast.
-        backend: "native", or None for the first that can run.
+        backend: "native" or "triton", or None for the first that can run.
 
     Returns:
         (..., N, M), dtype as `box_iou`. Differentiable once in both.
