@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 import visionops
 from visionops import _native
-from visionops._op import REGISTRY
+from visionops._op import EMULATED, REGISTRY
 
 _RAN_ON = Path(__file__).parent / "ran_on.json"
 
@@ -21,14 +22,19 @@ _RAN_ON = Path(__file__).parent / "ran_on.json"
 def table() -> str:
     """Operations by backends in Markdown: where each one's tests ran and passed, by the records in this tree."""
     ran_on = json.loads(_RAN_ON.read_text())
-    columns = sorted({backend.name for name in visionops.__all__ for backend in REGISTRY[name].op.backends})
+    offered = {name: [b.name for b in REGISTRY[name].op.backends if b is not EMULATED] for name in visionops.__all__}
+    columns = sorted(set().union(*offered.values()))
     lines = ["| operation | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
-    for name in visionops.__all__:
-        offered = {backend.name for backend in REGISTRY[name].op.backends}
+    for name, backends in offered.items():
         places = ran_on.get(name, {})
-        cells = [", ".join(places.get(c, [])) or "never ran" if c in offered else "" for c in columns]
+        cells = [", ".join(places.get(c, [])) or "never ran" if c in backends else "" for c in columns]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def replace_table(document: Path) -> None:
+    """Put the table in the place of the one that a document holds."""
+    document.write_text(re.sub(r"\| operation \|.*(?:\n\|.*)*", table(), document.read_text()))
 
 
 def report() -> str:
@@ -51,10 +57,15 @@ def report() -> str:
 
 
 def main() -> None:
-    """Print the report, or the table alone as the README holds it."""
+    """Print the report, or the table alone, or put the table into a document."""
     parser = argparse.ArgumentParser(prog="python -m visionops", description=__doc__)
     parser.add_argument("--table", action="store_true", help="print the table of operations by backends alone")
-    print(table() if parser.parse_args().table else report())
+    parser.add_argument("--into", type=Path, metavar="FILE", help="replace the table in this document")
+    options = parser.parse_args()
+    if options.into:
+        replace_table(options.into)
+    else:
+        print(table() if options.table else report())
 
 
 if __name__ == "__main__":

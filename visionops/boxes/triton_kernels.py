@@ -10,9 +10,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
 from visionops._op import INTERPRETED, result_dtype
+from visionops._triton_launch import launch
 from visionops.boxes.triton_pair import coordinate_gradient, load_boxes, measure, pair_gradient, pair_value
 
 _WIDE = (torch.float64, torch.int32, torch.int64)
@@ -20,8 +20,9 @@ _WIDE = (torch.float64, torch.int32, torch.int64)
 # The interpreter takes as long for a small block as for a large one.
 _ROWS, _COLUMNS = (128, 256) if INTERPRETED else (16, 128)
 _PAIRS = 4096 if INTERPRETED else 512
-_MINE, _THEIRS = (64, 128) if INTERPRETED else (32, 64)
+_MINE, _THEIRS = (64, 128) if INTERPRETED else (16, 64)
 _RUN = 4096  # partners that one program sums over
+_WARPS = 8  # of a tile: with fewer, a thread's pairs fill its registers and few programs share a processor
 _FIELDS = tl.constexpr(6)  # of a gradient: x1, y1, x2, y2, area, angle
 
 
@@ -201,14 +202,18 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, mode: int, aligned: bool, pixel_offs
     compute = _compute(boxes1.dtype)
     if aligned:
         grid = (triton.cdiv(out.numel(), _PAIRS),)
-        wrap_triton(aligned_kernel)[grid](
-            boxes1, boxes2, out, out.numel(), MODE=mode, OFFSET=pixel_offset, COMPUTE=compute, PAIRS=_PAIRS
-        )
+        launch(
+            aligned_kernel, grid,
+            boxes1, boxes2, out, out.numel(),
+            MODE=mode, OFFSET=pixel_offset, COMPUTE=compute, PAIRS=_PAIRS,
+        )  # fmt: skip
     else:
         grid = (out.numel() // (n * m) * triton.cdiv(n, _ROWS) * triton.cdiv(m, _COLUMNS),)
-        wrap_triton(matrix_kernel)[grid](
-            boxes1, boxes2, out, n, m, MODE=mode, OFFSET=pixel_offset, COMPUTE=compute, ROWS=_ROWS, COLUMNS=_COLUMNS
-        )
+        launch(
+            matrix_kernel, grid,
+            boxes1, boxes2, out, n, m,
+            MODE=mode, OFFSET=pixel_offset, COMPUTE=compute, ROWS=_ROWS, COLUMNS=_COLUMNS, num_warps=_WARPS,
+        )  # fmt: skip
     return out
 
 
@@ -232,7 +237,8 @@ def _side_gradient(
     if aligned:
         batch, count, runs = 1, grad.numel(), 1
         sums = mine.new_empty((1, 1, 6, count), dtype=torch.float64)
-        wrap_triton(aligned_backward_kernel)[(triton.cdiv(count, _PAIRS),)](
+        launch(
+            aligned_backward_kernel, (triton.cdiv(count, _PAIRS),),
             mine, theirs, grad, sums, count,
             MODE=mode, MINE_FIRST=mine_first, OFFSET=pixel_offset, COMPUTE=compute, PAIRS=_PAIRS,
         )  # fmt: skip
@@ -241,14 +247,17 @@ def _side_gradient(
         batch, runs = grad.numel() // (count * others), triton.cdiv(others, _RUN)
         strides = (others, 1) if mine_first else (1, count)
         sums = mine.new_empty((batch, runs, 6, count), dtype=torch.float64)
-        wrap_triton(backward_kernel)[(batch * triton.cdiv(count, _MINE) * runs,)](
+        launch(
+            backward_kernel, (batch * triton.cdiv(count, _MINE) * runs,),
             mine, theirs, grad, sums, count, others, *strides, count * others,
             MODE=mode, MINE_FIRST=mine_first, OFFSET=pixel_offset, COMPUTE=compute,
-            MINE=_MINE, THEIRS=_THEIRS, RUN=_RUN,
+            MINE=_MINE, THEIRS=_THEIRS, RUN=_RUN, num_warps=_WARPS,
         )  # fmt: skip
-    wrap_triton(finish_kernel)[(batch * triton.cdiv(count, _PAIRS),)](
-        mine, sums, out, count, runs, OFFSET=pixel_offset, LARGEST=torch.finfo(mine.dtype).max, BOXES=_PAIRS
-    )
+    launch(
+        finish_kernel, (batch * triton.cdiv(count, _PAIRS),),
+        mine, sums, out, count, runs,
+        OFFSET=pixel_offset, LARGEST=torch.finfo(mine.dtype).max, BOXES=_PAIRS,
+    )  # fmt: skip
     return out
 
 
