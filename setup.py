@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -24,6 +26,15 @@ def package_dir(name: str) -> Path:
     return Path(spec.origin).parent
 
 
+def builds_for_cuda(torch: Path) -> bool:
+    """Whether to build the CUDA library: as VISIONOPS_CUDA says, else where torch is a CUDA build and nvcc is there."""
+    wanted = os.environ.get("VISIONOPS_CUDA")
+    if wanted is not None:
+        return wanted == "1"
+    version = re.search(r"^cuda\b.*= *'", (torch / "version.py").read_text(), re.MULTILINE)
+    return version is not None and shutil.which("nvcc") is not None
+
+
 class CMakeBuild(build_ext):
     """One CMake project instead of setuptools' extensions."""
 
@@ -31,6 +42,8 @@ class CMakeBuild(build_ext):
         """Configure, build and install into the build tree, or into the sources for an editable install."""
         torch = package_dir("torch")
         options = os.environ.get("VISIONOPS_CMAKE_OPTIONS", "").split()
+        if builds_for_cuda(torch):
+            options.append("-DVISIONOPS_CUDA=ON")
         # Another torch, another Python or other options must not reuse each other's objects.
         key = hashlib.sha1(repr((str(torch), sys.executable, options)).encode()).hexdigest()[:12]
         build = ROOT / "build" / f"cmake-{key}"
@@ -47,6 +60,10 @@ class CMakeBuild(build_ext):
         subprocess.run(configure, check=True, env=env)
         subprocess.run(["cmake", "--build", str(build)], check=True, env=env)
         subprocess.run(["cmake", "--install", str(build), "--prefix", str(prefix)], check=True, env=env)
+        if emulation := os.environ.get("VISIONOPS_EMULATION"):
+            subprocess.run(["cmake", "--build", str(build), "--target", "visionops_emulated"], check=True, env=env)
+            install = ["cmake", "--install", str(build), "--component", "emulation"]
+            subprocess.run([*install, "--prefix", str(Path(emulation).parent)], check=True, env=env)
 
     def get_outputs(self) -> list[str]:
         """Nothing that setuptools would have compiled."""

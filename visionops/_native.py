@@ -31,6 +31,10 @@ WHY_NOT_CUDA: str | None = (
     else f"torch {torch.__version__} is built without CUDA"
 )
 
+# The CUDA kernels on an emulated GPU, for tests.
+if emulation := os.environ.get("VISIONOPS_EMULATION"):
+    torch.ops.load_library(emulation)  # type: ignore[no-untyped-call]
+
 
 def isa() -> str:
     """The instruction set whose CPU kernels run: "v2", "v3", "v4" (x86-64 levels), or "base" elsewhere."""
