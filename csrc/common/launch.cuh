@@ -46,7 +46,9 @@ inline void check(cudaError_t error) {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, Stream stream, Arguments... arguments) {
   if (blocks == 0) return;
-  kernel<<<static_cast<unsigned>(blocks), threads, 0, stream> > >(arguments...);
+  // clang-format off
+  kernel<<<static_cast<unsigned>(blocks), threads, 0, stream>>>(arguments...);
+  // clang-format on
   check(cudaGetLastError());
 }
 

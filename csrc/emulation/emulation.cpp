@@ -34,7 +34,6 @@ enum class State { ready, at_barrier, in_exchange, ended };
 
 struct Fiber {
   ucontext_t context;
-  std::unique_ptr<char[]> stack{new char[kStackBytes]};
   void* fake_stack = nullptr;
   State state = State::ready;
 };
@@ -42,6 +41,9 @@ struct Fiber {
 struct Warp {
   Lanes arriving, arrived;
 };
+
+// Kept from launch to launch: to map a stack costs more than most kernels.
+std::vector<std::unique_ptr<char[]>> stacks;
 
 std::mt19937_64 generator;
 int64_t skipped_place = -1;
@@ -52,14 +54,16 @@ Block* current = nullptr;
 class Block {
  public:
   Block(int threads, const std::function<void()>& kernel)
-      : fibers_(threads), warps_(threads / kLanes), shared_(kSharedBytes + 64), kernel_(kernel) {}
+      : fibers_(threads), warps_(threads / kLanes), shared_(kSharedBytes + 64, char(0xa5)), kernel_(kernel) {
+    while (stacks.size() < fibers_.size()) stacks.emplace_back(new char[kStackBytes]);
+  }
 
   void run() {
-    std::memset(shared_.data(), 0xa5, shared_.size());
+    std::memset(shared_.data(), 0xa5, used_ + 64);
     variables_.clear();
     used_ = 0;
     draw_order();
-    for (Fiber& fiber : fibers_) start(fiber);
+    for (size_t i = 0; i < fibers_.size(); ++i) start(fibers_[i], stacks[i].get());
     while (const int* next = first_ready()) {
       resume(*next);
       release();
@@ -116,9 +120,9 @@ class Block {
 
   static void enter();
 
-  void start(Fiber& fiber) {
+  void start(Fiber& fiber, char* stack) {
     getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_sp = stack;
     fiber.context.uc_stack.ss_size = kStackBytes;
     fiber.context.uc_link = &scheduler_;
     makecontext(&fiber.context, &Block::enter, 0);
@@ -132,7 +136,7 @@ class Block {
     Fiber& fiber = fibers_[thread];
     void* fake_stack = nullptr;
     (void)fake_stack;
-    VISIONOPS_BEFORE_SWITCH(&fake_stack, fiber.stack.get(), kStackBytes);
+    VISIONOPS_BEFORE_SWITCH(&fake_stack, stacks[thread].get(), kStackBytes);
     swapcontext(&scheduler_, &fiber.context);
     VISIONOPS_AFTER_SWITCH(fake_stack, nullptr, nullptr);
   }

@@ -32,7 +32,7 @@ __device__ Box<Compute<T>> load_box(const T* box) {
   return {to_compute(box[0]), to_compute(box[1]), to_compute(box[2]), to_compute(box[3])};
 }
 
-inline __global__ void clear(int32_t* values, int64_t count) {
+static __global__ void clear(int32_t* values, int64_t count) {
   if (thread_number() < count) values[thread_number()] = 0;
 }
 
@@ -61,13 +61,13 @@ __global__ void score_keys(const S* scores, int64_t count, int64_t n, Compute<S>
   values[i] = static_cast<int32_t>(i);
 }
 
-inline __global__ void image_keys(const int32_t* values, int64_t count, int64_t n, uint64_t* keys) {
+static __global__ void image_keys(const int32_t* values, int64_t count, int64_t n, uint64_t* keys) {
   const int64_t i = thread_number();
   if (i < count) keys[i] = static_cast<uint64_t>(values[i] / n);
 }
 
 /// Keys of the boxes in the order of their scores; the values are those ranks.
-inline __global__ void class_keys(const int64_t* classes, const int32_t* order, int64_t count, uint64_t* keys,
+static __global__ void class_keys(const int64_t* classes, const int32_t* order, int64_t count, uint64_t* keys,
                                   int32_t* ranks) {
   const int64_t rank = thread_number();
   if (rank >= count) return;
@@ -76,7 +76,7 @@ inline __global__ void class_keys(const int64_t* classes, const int32_t* order, 
 }
 
 /// Lists the segments, in any order.
-inline __global__ void find_segments(const int64_t* classes, const int32_t* order, const int32_t* ranks, int64_t count,
+static __global__ void find_segments(const int64_t* classes, const int32_t* order, const int32_t* ranks, int64_t count,
                                      int64_t n, Segment* segments, int32_t* segment_count) {
   const int64_t place = thread_number();
   if (place >= count) return;
@@ -111,7 +111,7 @@ __global__ void gather(const T* boxes, const int32_t* order, const int32_t* rank
 }
 
 /// The first `limit` kept boxes of each image by rank, then -1; a block per image.
-inline __global__ void collect(const int32_t* order, const uint8_t* kept, int64_t n, int64_t limit, int64_t* indices,
+static __global__ void collect(const int32_t* order, const uint8_t* kept, int64_t n, int64_t limit, int64_t* indices,
                                int64_t* counts) {
   struct Kept {
     int by_warp[kThreads / kWarp];
