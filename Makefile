@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 RUN := $(VENV)/bin/python
+# The CUDA kernels on an emulated GPU: built and loaded where this names the library.
+EMULATION := $(CURDIR)/build/emulation/libvisionops_emulated.so
 
 .PHONY: help build test test-slow test-large demo bench lint sanitize wheel peers table clean
 
@@ -16,7 +18,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py
 	touch $@
 
 build: $(VENV)/.installed  ## compile what changed, in place
-	@$(RUN) setup.py --quiet build_ext --inplace
+	@VISIONOPS_EMULATION=$(EMULATION) $(RUN) setup.py --quiet build_ext --inplace
 
 test: build  ## the test suite
 	$(RUN) -m pytest -q
@@ -36,13 +38,15 @@ bench: build  ## time every operation against the peers that are installed
 lint: $(VENV)/.installed  ## the hooks of .pre-commit-config.yaml over all files
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
 
+SANITIZED := $(CURDIR)/build/sanitize
 # Python itself is not sanitized, so the runtime comes first; leaks are not looked for, since the interpreter leaks.
 # The working folder must not come before the sanitized build: hence pytest's own command and the safe path.
 sanitize: $(VENV)/.installed  ## the suite under AddressSanitizer and UndefinedBehaviorSanitizer
-	VISIONOPS_CMAKE_OPTIONS="-DVISIONOPS_SANITIZE=ON" $(RUN) setup.py --quiet build --build-lib build/sanitize
+	VISIONOPS_CMAKE_OPTIONS="-DVISIONOPS_SANITIZE=ON" VISIONOPS_EMULATION=$(SANITIZED)/libvisionops_emulated.so \
+	$(RUN) setup.py --quiet build --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONPATH=build/sanitize PYTHONSAFEPATH=1 \
+	PYTHONPATH=$(SANITIZED) PYTHONSAFEPATH=1 VISIONOPS_EMULATION=$(SANITIZED)/libvisionops_emulated.so \
 	$(VENV)/bin/pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured"
 
 wheel: $(VENV)/.installed  ## build the wheel into dist/

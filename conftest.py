@@ -1,13 +1,20 @@
-"""What every test sees: names for docstring examples, uninitialised memory that shows, Triton without a GPU."""
+"""What every test sees: names for docstring examples, uninitialised memory that shows, GPU kernels without a GPU."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+EMULATION = Path(__file__).parent / "build/emulation/libvisionops_emulated.so"
+
+# visionops loads it with its other libraries: the CUDA kernels are tested wherever it was built.
+if EMULATION.exists():
+    os.environ.setdefault("VISIONOPS_EMULATION", str(EMULATION))
 
 # Triton reads it when it is first imported, visionops when it first registers an operation.
 if not torch.cuda.is_available():

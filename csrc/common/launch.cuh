@@ -32,7 +32,9 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, Stream, 
 
 inline void copy_to_host(void* to, const void* from, int64_t bytes, Stream) { memcpy(to, from, bytes); }
 
-inline void copy_on_device(void* to, const void* from, int64_t bytes, Stream) { memcpy(to, from, bytes); }
+inline void copy_on_device(void* to, const void* from, int64_t bytes, Stream) {
+  if (bytes > 0) memcpy(to, from, bytes);
+}
 
 #else
 
