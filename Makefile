@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # The CUDA kernels on an emulated GPU: built and loaded where this names the library.
 EMULATION := $(CURDIR)/build/emulation/libvisionops_emulated.so
 
-.PHONY: help build test test-slow test-large demo bench lint sanitize wheel peers table clean
+.PHONY: help build test test-slow test-large test-offline demo bench lint sanitize wheel peers abi-check gpu-check table clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 14
@@ -21,13 +21,16 @@ build: $(VENV)/.installed  ## compile what changed, in place
 	@VISIONOPS_EMULATION=$(EMULATION) $(RUN) setup.py --quiet build_ext --inplace
 
 test: build  ## the test suite
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q --numprocesses auto
 
 test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor
 	$(RUN) -m pytest -q -m slow
 
 test-large: build  ## the tests that need many gigabytes
 	$(RUN) -m pytest -q -m large
+
+test-offline: build  ## compile every Triton kernel for sm_80, sm_90 and sm_100; registers and spills
+	$(RUN) -m pytest -q -s -m slow tests/test_offline.py
 
 demo: build  ## count the coins in a photograph; pictures in build/demo
 	$(RUN) examples/coins.py
@@ -47,7 +50,7 @@ sanitize: $(VENV)/.installed  ## the suite under AddressSanitizer and UndefinedB
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONPATH=$(SANITIZED) PYTHONSAFEPATH=1 VISIONOPS_EMULATION=$(SANITIZED)/libvisionops_emulated.so \
-	$(VENV)/bin/pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured"
+	$(VENV)/bin/pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured" --numprocesses auto
 
 wheel: $(VENV)/.installed  ## build the wheel into dist/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
@@ -62,8 +65,15 @@ peers: $(PEERS)/.installed wheel  ## a second environment with torchvision, Open
 	mkdir -p build/peers && ln -sfn ../../benchmarks build/peers/benchmarks
 	cd build/peers && $(CURDIR)/$(PEERS)/bin/python -m benchmarks
 
+abi-check: $(VENV)/.installed  ## one wheel under several versions of torch; makes .venv-abi, some 12 GB
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) tools/abi_check.py
+
+# Without a virtual environment: such a machine has its own Python and no network.
+gpu-check:  ## build, test, sanitize and time on this machine's NVIDIA GPU, with PYTHON's own torch
+	$(PYTHON) tools/gpu_check.py
+
 table: build  ## run the suite, record what ran on what, and put the table into the README
-	$(RUN) -m pytest -q --record-ran-on --deselect tests/test_documents.py
+	$(RUN) -m pytest -q --numprocesses auto --record-ran-on --deselect tests/test_documents.py
 	$(RUN) -m visionops --into README.md
 
 clean:  ## remove what was built, not the environments

@@ -8,32 +8,33 @@ from pathlib import Path
 import pytest
 
 RAN_ON = Path(__file__).parent.parent / "visionops" / "ran_on.json"
-_outcomes = pytest.StashKey[dict[tuple[str, str, str], bool]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-ran-on", action="store_true", help="update visionops/ran_on.json from what passed")
 
 
+class Record:
+    """Of each operation, column and place, whether all its tests passed: where reports of all processes arrive."""
+
+    def __init__(self) -> None:
+        self.passed: dict[tuple[str, str, str], bool] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        ran_on = dict(report.user_properties).get("ran_on")
+        if ran_on is not None and report.when == "call":
+            key = tuple(ran_on)
+            self.passed[key] = self.passed.get(key, True) and report.passed
+
+    def pytest_sessionfinish(self) -> None:
+        table = json.loads(RAN_ON.read_text()) if RAN_ON.exists() else {}
+        for (operation, backend, where), passed in self.passed.items():
+            places = set(table.setdefault(operation, {}).get(backend, []))
+            table[operation][backend] = sorted(places | {where} if passed else places - {where})
+        RAN_ON.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_outcomes] = {}
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
-    report = yield
-    ran_on = dict(item.user_properties).get("ran_on")
-    if ran_on is not None and report.when == "call":
-        outcomes = item.config.stash[_outcomes]
-        outcomes[ran_on] = outcomes.get(ran_on, True) and report.passed
-    return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not session.config.getoption("--record-ran-on"):
-        return
-    table = json.loads(RAN_ON.read_text()) if RAN_ON.exists() else {}
-    for (operation, backend, where), passed in session.config.stash[_outcomes].items():
-        places = set(table.setdefault(operation, {}).get(backend, []))
-        table[operation][backend] = sorted(places | {where} if passed else places - {where})
-    RAN_ON.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    # Processes that pytest-xdist starts only report.
+    if config.getoption("--record-ran-on") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Record())

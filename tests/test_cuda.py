@@ -1,0 +1,114 @@
+"""On a real GPU: no host waits in padded forms, graphs replay with other inputs, streams are torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import visionops
+from visionops import batched_nms, box_iou, nms
+from visionops.suppression.nms import NMS
+
+WHY_NOT = NMS.backends[0].why_not(NMS, "cuda", torch.float32) if torch.cuda.is_available() else "there is no GPU"
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+SIZES = (0, 1, 257, 1100, 5000)
+
+
+def candidates(n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(2, n, 4, generator=generator) * 100
+    boxes[..., 2:] += boxes[..., :2]
+    scores = torch.rand(2, n, generator=generator)
+    return boxes, scores, torch.randint(7, (2, n), generator=generator)
+
+
+def padded(boxes: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+    return (
+        *nms(boxes, scores, 0.5, max_output=200, padded=True),
+        *batched_nms(boxes, scores, classes, 0.5, max_output=200, padded=True),
+    )
+
+
+def same(there: tuple[Tensor, ...], here: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(a.cpu(), b) for a, b in zip(there, here, strict=True))
+
+
+@pytest.fixture
+def no_waits() -> Iterator[None]:
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_images_and_classes(n: int) -> None:
+    inputs = candidates(n)
+    assert same(padded(*(t.cuda() for t in inputs)), padded(*inputs))
+    boxes, scores, classes = (t[0] for t in inputs)
+    assert same(
+        (nms(boxes.cuda(), scores.cuda(), 0.5), batched_nms(boxes.cuda(), scores.cuda(), classes.cuda(), 0.5)),
+        (nms(boxes, scores, 0.5), batched_nms(boxes, scores, classes, 0.5)),
+    )
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_padded_forms_do_not_wait() -> None:
+    padded(*(torch.empty(size, dtype=dtype, device="cuda") for size, dtype in (
+        ((2, 500, 4), torch.float32), ((2, 500), torch.float32), ((2, 500), torch.int64)
+    )))  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [257, 5000])
+def test_graphs_replay_with_other_inputs(n: int) -> None:
+    static = [t.cuda() for t in candidates(n)]
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        padded(*static)  # what is loaded on first use is loaded
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = padded(*static)
+    for seed in (1, 2):
+        inputs = candidates(n, seed)
+        for place, value in zip(static, inputs, strict=True):
+            place.copy_(value)
+        graph.replay()
+        torch.cuda.synchronize()
+        assert same(results, padded(*inputs))
+
+
+def test_another_stream() -> None:
+    inputs = candidates(1100)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        there = padded(*(t.cuda() for t in inputs))
+    stream.synchronize()
+    assert same(there, padded(*inputs))
+
+
+@pytest.mark.parametrize("mode", ["iou", "ciou"])
+def test_a_matrix_of_many_tiles(mode: str) -> None:
+    boxes = candidates(3001)[0].reshape(-1, 4)
+    there = box_iou(boxes[:3001].cuda(), boxes[3001:].cuda(), mode=mode)
+    torch.testing.assert_close(there.cpu(), box_iou(boxes[:3001], boxes[3001:], mode=mode), rtol=1e-5, atol=1e-5)
+
+
+def test_everything_compiles_by_inductor() -> None:
+    inputs = [t.cuda() for t in candidates(300)]
+
+    def detect(boxes: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+        keep = batched_nms(boxes[0], scores[0], classes[0], 0.5)
+        return box_iou(boxes[0][keep] * 2, boxes[1], mode="giou"), *padded(boxes, scores, classes)
+
+    torch._dynamo.reset()
+    for got, expected in zip(torch.compile(detect, fullgraph=True)(*inputs), detect(*inputs), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_an_operation_without_a_gpu_kernel_says_so() -> None:
+    with pytest.raises(NotImplementedError, match=r"box_area: no backend runs torch\.float32 on cuda"):
+        visionops.box_area(torch.zeros(1, 4, device="cuda"))
