@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "abi"
 TORCHES = ("2.11.0", "2.13.0", "2.14.1")
 BUILD_SECONDS = 120  # of the CPU part; users of other libraries wait for half an hour
-NEEDED = ("numpy", "pytest", "hypothesis", "shapely", "pytest-benchmark")
+NEEDED = ("numpy", "pytest", "pytest-xdist", "hypothesis", "shapely")
 TESTS = ("test_contract.py", "test_pains.py", "test_numpy.py", "boxes", "suppression")
 REGISTERED = """
 import torch, visionops
@@ -82,7 +82,7 @@ def check(wheel: Path, torch: str) -> str:
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, copy / name)
     loaded = run(python, "-c", REGISTERED, cwd=copy).strip()
-    report = run(python, "-m", "pytest", "-q", *(f"tests/{name}" for name in TESTS), cwd=copy)
+    report = run(python, "-m", "pytest", "-q", "-n", "auto", *(f"tests/{name}" for name in TESTS), cwd=copy)
     return f"{loaded}; {report.strip().splitlines()[-1]}"
 
 
