@@ -94,7 +94,8 @@ def backward_kernel(
 
     nothing = tl.zeros([MINE], tl.float64)
     sum_x1, sum_y1, sum_x2, sum_y2, sum_area, sum_angle = nothing, nothing, nothing, nothing, nothing, nothing
-    for first in range(run * RUN, tl.minimum(run * RUN + RUN, others), THEIRS):
+    first, end = run * RUN, tl.minimum(run * RUN + RUN, others)
+    while first < end:
         partner = first + tl.arange(0, THEIRS)
         tx1, ty1, tx2, ty2 = load_boxes(theirs, batch * others + partner, partner < others, COMPUTE)
         area_t, angle_t = measure(tx1, ty1, tx2, ty2, OFFSET, MODE)
@@ -112,6 +113,7 @@ def backward_kernel(
         sum_y2 += tl.sum(weight * by_y2, 1).to(tl.float64)
         sum_area += tl.sum(weight * by_area, 1).to(tl.float64)
         sum_angle += tl.sum(weight * by_angle, 1).to(tl.float64)
+        first += THEIRS
 
     place = sums + (batch * runs + run) * _FIELDS * count + box
     tl.store(place, sum_x1, box < count)
@@ -162,7 +164,8 @@ def finish_kernel(
     nothing = tl.zeros([BOXES], tl.float64)
     by_x1, by_y1, by_x2, by_y2, by_area, by_angle = nothing, nothing, nothing, nothing, nothing, nothing
     place = sums + batch * runs * _FIELDS * count + box
-    for _ in range(runs):
+    run = 0
+    while run < runs:
         by_x1 += tl.load(place, mask, 0)
         by_y1 += tl.load(place + count, mask, 0)
         by_x2 += tl.load(place + 2 * count, mask, 0)
@@ -170,6 +173,7 @@ def finish_kernel(
         by_area += tl.load(place + 4 * count, mask, 0)
         by_angle += tl.load(place + 5 * count, mask, 0)
         place += _FIELDS * count
+        run += 1
     x1, y1, x2, y2 = load_boxes(mine, batch * count + box, mask, tl.float64)
     grad_x1, grad_y1, grad_x2, grad_y2 = coordinate_gradient(
         x1, y1, x2, y2, by_x1, by_y1, by_x2, by_y2, by_area, by_angle, OFFSET
