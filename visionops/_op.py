@@ -87,7 +87,9 @@ def _triton_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
         return "triton is not installed"
     if device == "cpu":
         return None if INTERPRETED else "on the CPU it is only interpreted, with TRITON_INTERPRET=1"
-    return None if device == "cuda" else f"no kernel for device {device}"
+    if device == "cuda":
+        return None if torch.cuda.is_available() else "torch sees no GPU"
+    return f"no kernel for device {device}"
 
 
 def _emulated_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
@@ -96,6 +98,9 @@ def _emulated_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
 
 HAS_TRITON = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+# Registering a Triton operation imports triton, which takes longer than all else: not where it cannot run.
+_TRITON_RUNS = HAS_TRITON and (INTERPRETED or torch.cuda.is_available())
 
 NATIVE = Backend("native", _native_why_not)
 # The implementation is the function of the operation's name in visionops/<room>/triton_kernels.py.
@@ -179,7 +184,7 @@ class Op:
         self._functions: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
         for backend in self.backends:
             qualified = f"visionops::{name}_{backend.name}"
-            if backend is TRITON and HAS_TRITON:
+            if backend is TRITON and _TRITON_RUNS:
                 _define_triton(qualified, name, fake)
             if not hasattr(torch.ops.visionops, f"{name}_{backend.name}"):
                 continue  # its library is absent; why_not says so
