@@ -1,0 +1,3 @@
+"""Room `norm`: normalisation over channels, fused with what follows it; so far its meaning only."""
+
+__all__: list[str] = []
