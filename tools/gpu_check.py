@@ -38,13 +38,13 @@ def steps(architecture: str) -> list[Step]:
     build = {"VISIONOPS_CUDA": "1", "VISIONOPS_CMAKE_OPTIONS": f"-DVISIONOPS_CUDA_ARCHITECTURES={architecture}-real"}
     contract = ("tests/test_contract.py", "-k", "cuda and not emulated", "--record-ran-on")
     return [
-        Step("build", (sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"), 120, build),
-        Step("report", (sys.executable, "-m", "visionops"), 30),
-        Step("contract on the GPU", (*PYTEST, *contract), 120),
-        Step("graphs, streams, waits", (*PYTEST, "tests/test_cuda.py", "tests/boxes/test_triton.py"), 90),
-        Step("memcheck", (*TOOL, "--tool", "memcheck", *PYTEST, *SANITIZED), 60),
-        Step("racecheck", (*TOOL, "--tool", "racecheck", *PYTEST, *SANITIZED), 60),
-        Step("benchmarks", (sys.executable, "-m", "benchmarks.gpu"), 150),
+        Step("build", (sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"), 90, build),
+        Step("report", (sys.executable, "-m", "visionops"), 20),
+        Step("contract on the GPU", (*PYTEST, *contract), 90),
+        Step("graphs, streams, waits", (*PYTEST, "tests/test_cuda.py", "tests/boxes/test_triton.py"), 70),
+        Step("memcheck", (*TOOL, "--tool", "memcheck", *PYTEST, *SANITIZED), 45),
+        Step("racecheck", (*TOOL, "--tool", "racecheck", *PYTEST, *SANITIZED), 45),
+        Step("benchmarks", (sys.executable, "-m", "benchmarks.gpu"), 120),
     ]
 
 

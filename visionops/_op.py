@@ -178,10 +178,8 @@ class Op:
         emulated = hasattr(torch.ops.visionops, f"{name}_emulated")
         self.backends = (*backends, EMULATED) if emulated else tuple(backends)
         self._gradient = gradient
-        self._chosen: dict[
-            tuple[torch.device, torch.dtype, str | None], tuple[Callable[..., Any], Callable[..., Any]]
-        ] = {}
-        self._functions: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        self._chosen: dict[tuple[torch.device, torch.dtype, str | None], _Pair] = {}
+        self._functions: dict[str, _Pair] = {}
         for backend in self.backends:
             qualified = f"visionops::{name}_{backend.name}"
             if backend is TRITON and _TRITON_RUNS:

@@ -10,8 +10,7 @@ constexpr int64_t kMostRows = 16;
 constexpr int64_t kLeastColumns = 16;
 constexpr int64_t kMostColumns = 64;
 
-// Rows of a wide gradient lie a page apart, where no processor prefetches by itself: ask this many rows ahead
-// (`python -m benchmarks backward` shows what it is worth).
+// Rows of a wide gradient lie a page apart, where no processor prefetches by itself: ask this many rows ahead.
 constexpr int64_t kRowsAhead = 8;
 
 // Terms that a float sum takes before it is added to a double: few enough to lose no digit that counts.
