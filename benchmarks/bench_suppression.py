@@ -17,7 +17,7 @@ from benchmarks.row import Row, Workload, flat
 from benchmarks.turns import Call
 from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes
 from visionops.suppression import reference
-from visionops.suppression.cases import GENERATORS
+from visionops.suppression.hard_boxes import GENERATORS
 
 Rng = np.random.Generator
 GATED = 10_000  # boxes without classes that the reference can do in seconds

@@ -118,8 +118,8 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def outputs(result: Any) -> tuple[torch.Tensor, ...]:
-    """The tensors an operation returned."""
+def outputs(result: Any) -> tuple[Any, ...]:
+    """The tensors or arrays that an operation returned."""
     return result if isinstance(result, tuple) else (result,)
 
 

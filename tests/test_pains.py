@@ -12,6 +12,7 @@ import torch
 import visionops
 from visionops import batched_nms, box_iou, nms
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 FLOATING = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 TWICE = torch.tensor([[-100.0, -100, -10, -10], [-100, -100, -10, -10]])
 SCORES = torch.tensor([0.9, 0.8])
@@ -131,3 +132,15 @@ def test_row_16_degenerate_and_narrow_boxes() -> None:
     half = torch.tensor([[-25_000.0, -25_000, 25_000, 25_000]], dtype=torch.float16)
     for mode in ("iou", "giou", "diou", "ciou", "iof"):
         assert box_iou(half, half, mode=mode).item() == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_row_18_soft_nms_of_a_batch_on_the_device_of_its_boxes(device: str) -> None:
+    boxes = torch.tensor([[[0.0, 0, 4, 4], [0, 0, 4, 3]], [[0, 0, 4, 4], [8, 8, 9, 9]]], device=device)
+    scores = torch.tensor([[0.5, 1.0], [0.5, 0.25]], device=device)
+    ids = torch.zeros(2, 2, dtype=torch.int64, device=device)
+    indices, decayed, counts = visionops.soft_nms(boxes, scores, ids, max_output=2, padded=True)
+    assert indices.device.type == device
+    assert indices.tolist() == [[1, 0], [0, 1]]
+    assert decayed.tolist() == [[1.0, 0.125], [0.5, 0.25]]
+    assert counts.tolist() == [2, 2]

@@ -54,9 +54,16 @@ def same_size(name: str, value: Any, other_name: str, other: Any, dim: int) -> N
         raise ValueError(f"{name}: expected as many as {other_name}, {other.shape[dim]}, got {value.shape[dim]}")
 
 
-def leading(name: str, value: Any, other_name: str, other: Any, letters: str) -> None:
-    """Raise ValueError unless `value` has the shape of `other` without its last dimension."""
-    expected = other.shape[:-1]
+def same_image_size(name: str, value: Any, other_name: str, other: Any) -> None:
+    """Raise ValueError unless the last two dimensions of both are the same."""
+    height, width = other.shape[-2:]
+    if tuple(value.shape[-2:]) != (height, width):
+        raise ValueError(f"{name}: expected H={height}, W={width} as {other_name}, got {describe(value)}")
+
+
+def leading(name: str, value: Any, other_name: str, other: Any, letters: str, *, dropped: int = 1) -> None:
+    """Raise ValueError unless `value` has the shape of `other` without its last dimensions."""
+    expected = other.shape[: len(other.shape) - dropped]
     if value.shape != expected:
         names = letters.strip("(,)").split(", ")
         sizes = ", ".join(f"{n}={size}" for n, size in zip(names, expected, strict=True))
@@ -86,6 +93,13 @@ def number(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected a number, got nan")
 
 
+def positive(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is a finite number above 0."""
+    number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite number above 0, got {value}")
+
+
 def count(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is an integer, ValueError if it is negative."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -113,14 +127,9 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
 
 
 def suppression_options(
-    iou_threshold: float,
-    score_threshold: float | None,
-    max_output: int | None,
-    pixel_offset: int,
-    padded: bool = False,
+    score_threshold: float | None, max_output: int | None, pixel_offset: int = 0, padded: bool = False
 ) -> None:
     """Raise unless the options that all suppressions share are in range."""
-    fraction("iou_threshold", iou_threshold)
     if score_threshold is not None:
         number("score_threshold", score_threshold)
     if max_output is not None:

@@ -1,5 +1,6 @@
 // Tensors to pointers for room `boxes`: schemas, the checks that memory safety needs, and registration.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <tuple>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "boxes/box_convert.h"
 #include "boxes/box_iou.h"
 #include "boxes/clip_boxes_to_image.h"
+#include "boxes/mask_packing.h"
 #include "boxes/masks_to_boxes.h"
 #include "boxes/remove_small_boxes.h"
 #include "common/stable_torch.h"
@@ -185,6 +187,26 @@ Tensor masks_to_boxes_op(const Tensor& masks) {
   return out;
 }
 
+MaskPacking packing_of(const Tensor& masks) {
+  const int64_t pixels = masks.size(1) * masks.size(2);
+  check(pixels <= std::numeric_limits<int32_t>::max(), "masks: expected fewer than 2^31 pixels each");
+  const Tensor dense = as_contiguous(masks);
+  return MaskPacking(dense.const_data_ptr(), dtype_of(dense), dense.size(0), pixels,
+                     [](int64_t count, int64_t grain, const auto& body) { parallel(count, grain, body); });
+}
+
+Tensor mask_iou_op(const Tensor& masks1, const Tensor& masks2) {
+  check(masks1.dim() == 3 && masks2.dim() == 3, "masks1, masks2: expected shapes (N, H, W) and (M, H, W)");
+  check(masks1.size(1) == masks2.size(1) && masks1.size(2) == masks2.size(2), "masks2: expected the size of masks1");
+  const MaskPacking a = packing_of(masks1), b = packing_of(masks2);
+  const int64_t n = masks1.size(0), m = masks2.size(0);
+  Tensor out = empty({n, m}, ScalarType::Float);
+  auto* const iou = static_cast<float*>(out.mutable_data_ptr());
+  parallel(n, mask_iou_grain(a.packed(), m),
+           [&](int64_t begin, int64_t end) { mask_iou(a.packed(), b.packed(), m, iou, begin, end); });
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
@@ -200,6 +222,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def("clip_boxes_to_image_backward_native(Tensor grad, Tensor boxes, float height, float width) -> Tensor");
   m.def("remove_small_boxes_native(Tensor boxes, float min_size) -> Tensor");
   m.def("masks_to_boxes_native(Tensor masks) -> Tensor");
+  m.def("mask_iou_native(Tensor masks1, Tensor masks2) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
@@ -213,6 +236,7 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("clip_boxes_to_image_backward_native", TORCH_BOX(&clip_boxes_to_image_backward_op));
   m.impl("remove_small_boxes_native", TORCH_BOX(&remove_small_boxes_op));
   m.impl("masks_to_boxes_native", TORCH_BOX(&masks_to_boxes_op));
+  m.impl("mask_iou_native", TORCH_BOX(&mask_iou_op));
 }
 
 }  // namespace visionops

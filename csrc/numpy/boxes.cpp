@@ -3,6 +3,7 @@
 #include "boxes/box_convert.h"
 #include "boxes/box_iou.h"
 #include "boxes/clip_boxes_to_image.h"
+#include "boxes/mask_packing.h"
 #include "boxes/masks_to_boxes.h"
 #include "boxes/remove_small_boxes.h"
 #include "numpy/arrays.h"
@@ -81,6 +82,19 @@ py::array_t<float> masks_to_boxes_array(const py::array& masks) {
   return out;
 }
 
+py::array_t<float> mask_iou_array(const py::array& masks1, const py::array& masks2) {
+  const int64_t n = masks1.shape(0), m = masks2.shape(0), pixels = masks1.shape(1) * masks1.shape(2);
+  py::array_t<float> out({n, m});
+  float* const iou = out.mutable_data();
+  const DType dtype1 = dtype_of(masks1), dtype2 = dtype_of(masks2);
+  py::gil_scoped_release released;
+  const auto on_threads = [](int64_t count, int64_t grain, const auto& body) { parallel(count, grain, body); };
+  const MaskPacking a(masks1.data(), dtype1, n, pixels, on_threads), b(masks2.data(), dtype2, m, pixels, on_threads);
+  parallel(n, mask_iou_grain(a.packed(), m),
+           [&](int64_t begin, int64_t end) { mask_iou(a.packed(), b.packed(), m, iou, begin, end); });
+  return out;
+}
+
 }  // namespace
 
 void register_boxes(py::module_& m) {
@@ -90,6 +104,7 @@ void register_boxes(py::module_& m) {
   m.def("clip_boxes_to_image", &clip_boxes_to_image_array);
   m.def("remove_small_boxes", &remove_small_boxes_array);
   m.def("masks_to_boxes", &masks_to_boxes_array);
+  m.def("mask_iou", &mask_iou_array);
 }
 
 }  // namespace visionops

@@ -1,77 +1,13 @@
 // The boxes that suppression has kept so far, in a grid over their centres: does one of them suppress this box?
-//
-// Why a few cells are enough. Along x, let two boxes have widths w, w' and centres c, c', and let their intervals share
-// a length s. The intersection is at most s·min(h, h'), so
-//   IoU <= s / (w + w' - s),   s <= w,   s <= (w + w') / 2 - |c - c'|.
-// Hence IoU > t asks for s > (w + w')·t / (1 + t), and that for
-//   w' < w / t   and   |c - c'| < (w + w')·(1 - t) / (2 (1 + t)),
-// and likewise along y. Sides and areas are rounded, so t is taken a little lower and the distance a little wider.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
-#include "common/box.h"
+#include "suppression/grid.h"
 
 namespace visionops::VISIONOPS_ISA {
-
-/// What two boxes must satisfy if their IoU is to exceed t.
-template <class T>
-struct Bound {
-  T share;         // intersection > share·(A + B)
-  double reach;    // |c - c'| < reach·(w + w')
-  double stretch;  // w' < stretch·w
-
-  explicit Bound(double t) : share(static_cast<T>(t / (1 + t))), reach((1 - t) / (2 * (1 + t))), stretch(1 / t) {}
-};
-
-/// When one box suppresses another, and what shows beforehand that it does not.
-template <class T>
-struct Rule {
-  T threshold;  // in [0, 1)
-  T offset;
-  Bound<T> exceeds, overlaps;
-
-  /// The slack is many times the rounding errors of an IoU, yet lets few pairs through.
-  Rule(T threshold, T offset)
-      : threshold(threshold), offset(offset), exceeds(threshold * (1 - 0x1p-16)), overlaps(0.0) {}
-
-  /// Intersections among the subnormals round by more than any slack: of such boxes only an overlap can be asked.
-  const Bound<T>& bound(T area) const {
-    return area * threshold < 4 * std::numeric_limits<T>::min() ? overlaps : exceeds;
-  }
-};
-
-template <class T>
-struct Candidate {
-  Box<T> box;
-  T area;
-  double x, y, width, height;  // centre and sides
-
-  Candidate(const Box<T>& from, T offset)
-      : box(from),
-        area(visionops::VISIONOPS_ISA::area(from, offset)),
-        x(0.5 * from.x1 + 0.5 * from.x2),
-        y(0.5 * from.y1 + 0.5 * from.y2),
-        width(side(from.x1, from.x2, offset)),
-        height(side(from.y1, from.y2, offset)) {}
-
-  /// A box of no, infinite or NaN area has an IoU of 0 with every box. All others have finite coordinates.
-  bool interacts() const { return area > 0 && area <= std::numeric_limits<T>::max(); }
-};
-
-/// Cells along one axis; the outer ones reach to infinity.
-struct Axis {
-  double origin = 0, per_unit = 0;
-  int32_t cells = 1;
-
-  /// Monotonic, so that what lies between two centres lies between their cells.
-  int32_t cell(double centre) const {
-    const double position = (centre - origin) * per_unit;
-    return static_cast<int32_t>(smaller(larger(0.0, position), cells - 1.0));
-  }
-};
 
 template <class T>
 class KeptBoxes {
@@ -95,9 +31,9 @@ class KeptBoxes {
     return cell_bytes(cells) + (boxes / kLanes + cells) * int64_t{sizeof(Block)};
   }
 
-  KeptBoxes(const Rule<T>& rule, const Axis& x_axis, const Axis& y_axis, char* memory)
-      : rule_(rule), x_axis_(x_axis), y_axis_(y_axis), cells_(reinterpret_cast<Cell*>(memory)) {
-    const int64_t cells = int64_t{x_axis.cells} * y_axis.cells;
+  KeptBoxes(const Rule<T>& rule, const Grid& grid, char* memory)
+      : rule_(rule), grid_(grid), cells_(reinterpret_cast<Cell*>(memory)) {
+    const int64_t cells = grid.cells();
     for (int64_t i = 0; i < cells; ++i) cells_[i] = Cell{-1, 0};
     blocks_ = reinterpret_cast<Block*>(memory + cell_bytes(cells));
   }
@@ -105,15 +41,15 @@ class KeptBoxes {
   bool suppress(const Candidate<T>& candidate) const {
     const Bound<T>& bound = rule_.bound(candidate.area);
     // The box's own cell is the likeliest to hold its suppressor.
-    const int64_t home = cell_of(candidate);
+    const int64_t home = grid_.cell(candidate);
     if (suppressed_in(home, candidate, bound.share)) return true;
-    const double dx = reach(bound, candidate.x, candidate.width, widest_);
-    const double dy = reach(bound, candidate.y, candidate.height, tallest_);
-    const int32_t left = x_axis_.cell(candidate.x - dx), right = x_axis_.cell(candidate.x + dx);
-    const int32_t top = y_axis_.cell(candidate.y - dy), bottom = y_axis_.cell(candidate.y + dy);
+    const double dx = reach(bound, rule_.offset, candidate.x, candidate.width, widest_);
+    const double dy = reach(bound, rule_.offset, candidate.y, candidate.height, tallest_);
+    const int32_t left = grid_.x.cell(candidate.x - dx), right = grid_.x.cell(candidate.x + dx);
+    const int32_t top = grid_.y.cell(candidate.y - dy), bottom = grid_.y.cell(candidate.y + dy);
     for (int32_t row = top; row <= bottom; ++row) {
       for (int32_t column = left; column <= right; ++column) {
-        const int64_t cell = int64_t{row} * x_axis_.cells + column;
+        const int64_t cell = int64_t{row} * grid_.x.cells + column;
         if (cell != home && suppressed_in(cell, candidate, bound.share)) return true;
       }
     }
@@ -121,7 +57,7 @@ class KeptBoxes {
   }
 
   void add(const Candidate<T>& kept) {
-    Cell& cell = cells_[cell_of(kept)];
+    Cell& cell = cells_[grid_.cell(kept)];
     const int32_t lane = cell.boxes++ % kLanes;
     if (lane == 0) {
       open_block(cell.newest);
@@ -140,10 +76,6 @@ class KeptBoxes {
  private:
   using Any = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;  // GCC 12 does not vectorise over a bool
 
-  int64_t cell_of(const Candidate<T>& box) const {
-    return int64_t{y_axis_.cell(box.y)} * x_axis_.cells + x_axis_.cell(box.x);
-  }
-
   /// Empty lanes hold a box that overlaps nothing.
   void open_block(int32_t older) {
     constexpr T inf = std::numeric_limits<T>::infinity();
@@ -154,12 +86,6 @@ class KeptBoxes {
       block.area[i] = 0;
     }
     block.older = older;
-  }
-
-  /// How far from `centre` a suppressor's centre may be. The offset's share is for sides that nearly cancel to -1.
-  double reach(const Bound<T>& bound, double centre, double length, double longest) const {
-    const double both = length + smaller(longest, bound.stretch * length);
-    return bound.reach * both + 0x1p-18 * (both + rule_.offset) + 0x1p-50 * larger(centre, -centre);
   }
 
   bool suppressed_in(int64_t cell, const Candidate<T>& candidate, T share) const {
@@ -191,7 +117,7 @@ class KeptBoxes {
   }
 
   Rule<T> rule_;
-  Axis x_axis_, y_axis_;
+  Grid grid_;
   Cell* cells_;
   Block* blocks_;
   int32_t used_ = 0;

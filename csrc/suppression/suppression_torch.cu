@@ -4,7 +4,7 @@
 
 #include "common/device_torch.cuh"
 #include "suppression/nms_cuda.h"
-#include "suppression/nms_torch.h"
+#include "suppression/suppression_torch.h"
 
 namespace visionops {
 namespace {
@@ -24,10 +24,11 @@ Tensor nms_op(const Tensor& boxes, const Tensor& scores, const std::optional<Ten
               std::optional<double> score_threshold, std::optional<int64_t> max_output, int64_t pixel_offset) {
   check(scores.dim() == 1, "scores: expected shape (N,)");
   const DeviceGuard guard(boxes);
-  const NmsInput input(boxes, scores, idxs, iou_threshold, score_threshold, max_output, pixel_offset);
-  const int64_t limit = input.problem.max_output < input.problem.n ? input.problem.max_output : input.problem.n;
+  const CandidateTensors tensors(boxes, scores, idxs, score_threshold, max_output, pixel_offset, false);
+  const int64_t limit =
+      tensors.candidates.max_output < tensors.candidates.n ? tensors.candidates.max_output : tensors.candidates.n;
   const Tensor all = empty_on(boxes, {limit}, ScalarType::Long), counts = empty_on(boxes, {1}, ScalarType::Long);
-  run_nms(input.problem, boxes, limit, all, counts);
+  run_nms({{tensors.candidates}, iou_threshold, false}, boxes, limit, all, counts);
   int64_t count = 0;
   copy_to_host(&count, counts.const_data_ptr(), sizeof count, current_stream(boxes));
   Tensor indices = empty_on(boxes, {count}, ScalarType::Long);
@@ -40,13 +41,13 @@ std::tuple<Tensor, Tensor> nms_padded_op(const Tensor& boxes, const Tensor& scor
                                          double iou_threshold, std::optional<double> score_threshold,
                                          int64_t max_output, int64_t pixel_offset) {
   const DeviceGuard guard(boxes);
-  const NmsInput input(boxes, scores, idxs, iou_threshold, score_threshold, max_output, pixel_offset);
-  const int64_t images = input.problem.images;
+  const CandidateTensors tensors(boxes, scores, idxs, score_threshold, max_output, pixel_offset, false);
+  const int64_t images = tensors.candidates.images;
   const bool batched = scores.dim() == 2;
   Tensor indices = batched ? empty_on(boxes, {images, max_output}, ScalarType::Long)
                            : empty_on(boxes, {max_output}, ScalarType::Long);
   Tensor counts = batched ? empty_on(boxes, {images}, ScalarType::Long) : empty_on(boxes, {}, ScalarType::Long);
-  run_nms(input.problem, boxes, max_output, indices, counts);
+  run_nms({{tensors.candidates}, iou_threshold, false}, boxes, max_output, indices, counts);
   return {indices, counts};
 }
 

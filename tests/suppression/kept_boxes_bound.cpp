@@ -85,7 +85,7 @@ bool misses_none(const char* type, int trials) {
       const Axis x = along_x ? boundary_at(kept.x, candidate.x) : Axis{};
       const Axis y = along_x ? Axis{} : boundary_at(kept.y, candidate.y);
       parted += x.cell(kept.x) != x.cell(candidate.x) || y.cell(kept.y) != y.cell(candidate.y);
-      KeptBoxes<T> boxes(rule, x, y, memory.front().bytes);
+      KeptBoxes<T> boxes(rule, Grid{x, y}, memory.front().bytes);
       boxes.add(kept);
       if (boxes.suppress(candidate)) continue;
       std::printf(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes, uniform_boxes
 from visionops.suppression import cases
 from visionops.suppression import reference as ref
+from visionops.suppression.hard_boxes import EXACT_PAIRS, razor_pairs
 from visionops.testing import Case
 
 Array = npt.NDArray[Any]
@@ -167,11 +168,11 @@ def test_a_suppressed_box_suppresses_nothing() -> None:
     assert ref.nms(chain, np.array([2.0, 3, 1, 5, 4]), 0.4).tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("fraction", cases.EXACT_PAIRS)
+@pytest.mark.parametrize("fraction", EXACT_PAIRS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int16, np.int64])
 def test_equal_to_the_threshold_is_kept(fraction: str, dtype: type[np.generic]) -> None:
     """PAINS 6: one rule in every dtype, at the threshold and one step of the computing dtype beside it."""
-    boxes = np.array(cases.EXACT_PAIRS[fraction], dtype=dtype)
+    boxes = np.array(EXACT_PAIRS[fraction], dtype=dtype)
     computed = np.float64 if dtype in (np.float64, np.int64) else np.float32
     exact = computed(float(Fraction(fraction)))
     scores = np.array([2.0, 1.0])
@@ -205,7 +206,7 @@ def test_the_threshold_is_rounded_to_the_boxes_dtype() -> None:
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
 def test_every_operation_is_rounded_once(ratio: float) -> None:
     """Pairs that float32's single roundings decide otherwise than exact arithmetic on the same float32 boxes."""
-    boxes = cases.razor_pairs(np.random.default_rng(1), 800, ratio).astype(np.float32)
+    boxes = razor_pairs(np.random.default_rng(1), 800, ratio).astype(np.float32)
     once = suppresses(torch.from_numpy(boxes), ratio, 0).numpy()
     exact = suppresses(torch.from_numpy(boxes.astype(np.float64)), float(np.float32(ratio)), 0).numpy()
     pairs = np.argwhere(np.triu(once != exact, 1))

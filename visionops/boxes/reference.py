@@ -68,6 +68,14 @@ def masks_to_boxes(masks: Array) -> Float64:
     return boxes
 
 
+def mask_iou(masks1: Array, masks2: Array) -> Float64:
+    """Pixels in both over pixels in either, of each mask (N, H, W) with each (M, H, W), as (N, M); 0 if in none."""
+    a, b = ((m.reshape(len(m), m.shape[1] * m.shape[2]) != 0).astype(np.float64) for m in (masks1, masks2))
+    common = a @ b.T
+    both = a.sum(axis=1)[:, None] + b.sum(axis=1) - common
+    return np.asarray(common / np.maximum(both, 1))
+
+
 def box_iou(
     boxes1: Array, boxes2: Array, *, mode: str = "iou", aligned: bool = False, pixel_offset: int = 0
 ) -> Float64:

@@ -9,11 +9,12 @@ from visionops.numpy.boxes import (
     complete_box_iou,
     distance_box_iou,
     generalized_box_iou,
+    mask_iou,
     masks_to_boxes,
     remove_small_boxes,
     wh_iou,
 )
-from visionops.numpy.suppression import batched_nms, nms
+from visionops.numpy.suppression import batched_nms, fast_nms, mask_matrix_nms, matrix_nms, nms, soft_nms
 
 __all__ = [
     "batched_nms",
@@ -23,11 +24,16 @@ __all__ = [
     "clip_boxes_to_image",
     "complete_box_iou",
     "distance_box_iou",
+    "fast_nms",
     "generalized_box_iou",
     "get_num_threads",
+    "mask_iou",
+    "mask_matrix_nms",
     "masks_to_boxes",
+    "matrix_nms",
     "nms",
     "remove_small_boxes",
     "set_num_threads",
+    "soft_nms",
     "wh_iou",
 ]

@@ -32,3 +32,11 @@ def boxes_of(name: str, value: Any, letters: str, *, ndim: int | None = None, mi
     _check.columns(name, array, 4, letters, ndim=ndim, min_ndim=min_ndim)
     _check.dtype(name, array, NUMBERS, "floating or integer")
     return array
+
+
+def masks_of(name: str, value: Any, letters: str) -> NDArray[Any]:
+    """`value` as contiguous masks (N, H, W); raise unless it is an array of that rank, of bool or numbers."""
+    array = array_of(name, value)
+    _check.ndim(name, array, 3, letters)
+    _check.dtype(name, array, NUMBERS | {np.dtype("bool")}, "bool, floating or integer")
+    return array

@@ -16,6 +16,7 @@ def box_area(boxes: NDArray[Any], pixel_offset: int) -> NDArray[Any]: ...
 def clip_boxes_to_image(boxes: NDArray[Any], height: float, width: float) -> NDArray[Any]: ...
 def remove_small_boxes(boxes: NDArray[Any], min_size: float) -> NDArray[np.int64]: ...
 def masks_to_boxes(masks: NDArray[Any]) -> NDArray[np.float32]: ...
+def mask_iou(masks1: NDArray[Any], masks2: NDArray[Any]) -> NDArray[np.float32]: ...
 def nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],
@@ -24,4 +25,35 @@ def nms(
     score_threshold: float | None,
     max_output: int | None,
     pixel_offset: int,
+    fast: bool,
 ) -> NDArray[np.int64]: ...
+def soft_nms(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    idxs: NDArray[np.int64] | None,
+    method: int,
+    iou_threshold: float,
+    sigma: float,
+    score_threshold: float | None,
+    max_output: int | None,
+    pixel_offset: int,
+) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
+def matrix_nms(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    idxs: NDArray[np.int64] | None,
+    kernel: int,
+    sigma: float,
+    score_threshold: float | None,
+    max_output: int | None,
+    pixel_offset: int,
+) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
+def mask_matrix_nms(
+    masks: NDArray[Any],
+    scores: NDArray[Any],
+    idxs: NDArray[np.int64] | None,
+    kernel: int,
+    sigma: float,
+    score_threshold: float | None,
+    max_output: int | None,
+) -> tuple[NDArray[np.int64], NDArray[Any]]: ...

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from visionops import _check
 from visionops._codes import BOX_FORMATS, IOU_MODES
 from visionops.numpy import _kernels
-from visionops.numpy._arrays import NUMBERS, array_of, boxes_of, contiguous
+from visionops.numpy._arrays import NUMBERS, boxes_of, contiguous, masks_of
 
 Array = NDArray[Any]
 
@@ -104,7 +104,11 @@ def remove_small_boxes(boxes: Array, min_size: float) -> NDArray[np.int64]:
 
 def masks_to_boxes(masks: Array) -> NDArray[np.float32]:
     """The smallest box, (N, 4), around each of the (N, H, W) masks, as `visionops.masks_to_boxes`."""
-    masks = array_of("masks", masks)
-    _check.ndim("masks", masks, 3, "(N, H, W)")
-    _check.dtype("masks", masks, NUMBERS | {np.dtype("bool")}, "bool, floating or integer")
-    return _kernels.masks_to_boxes(masks)
+    return _kernels.masks_to_boxes(masks_of("masks", masks, "(N, H, W)"))
+
+
+def mask_iou(masks1: Array, masks2: Array) -> NDArray[np.float32]:
+    """IoU (N, M) of every pair of masks (N, H, W) and (M, H, W), as `visionops.mask_iou`."""
+    masks1, masks2 = masks_of("masks1", masks1, "(N, H, W)"), masks_of("masks2", masks2, "(M, H, W)")
+    _check.same_image_size("masks2", masks2, "masks1", masks1)
+    return _kernels.mask_iou(masks1, masks2)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import INTEGERS
-from visionops.suppression.nms import NMS, NMS_PADDED, check_boxes_and_scores
+from visionops.suppression.nms import NMS, NMS_PADDED, check_candidates, classes_of
 
 
 @NMS.public
@@ -54,12 +52,10 @@ def batched_nms(
     >>> batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([7, 1, 7]), 0.5)
     tensor([0, 1])
     """
-    check_boxes_and_scores(boxes, scores, padded)
     _check.is_a("idxs", idxs, Tensor)
-    _check.leading("idxs", idxs, "boxes", boxes, "(N,)" if boxes.ndim == 2 else "(B, N)")
-    _check.dtype("idxs", idxs, INTEGERS, "integer")
-    _check.same_device("idxs", idxs, "boxes", boxes)
-    _check.suppression_options(iou_threshold, score_threshold, max_output, pixel_offset, padded)
+    check_candidates(boxes, scores, idxs, padded)
+    _check.fraction("iou_threshold", iou_threshold)
+    _check.suppression_options(score_threshold, max_output, pixel_offset, padded)
     op = NMS_PADDED if padded else NMS
-    classes = idxs.to(torch.int64)
+    classes = classes_of(idxs)
     return op(boxes, scores, classes, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend)

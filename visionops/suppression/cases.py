@@ -10,13 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.boxes.random_boxes import INTEGERS, clustered_boxes, integer_boxes, scattered_boxes, uniform_boxes
+from visionops.suppression.hard_boxes import (
+    EXACT_PAIRS,
+    GENERATORS,
+    INF,
+    NAN,
+    WILD_BOXES,
+    descending,
+    lattice,
+    razor_pairs,
+    replaced,
+)
+from visionops.suppression.rescoring_cases import mask_matrix_nms, matrix_nms, soft_nms
 from visionops.testing import Case
 
-Array = npt.NDArray[Any]
-Float64 = npt.NDArray[np.float64]
+__all__ = ["batched_nms", "fast_nms", "mask_matrix_nms", "matrix_nms", "nms", "soft_nms"]
 
-NAN, INF = np.nan, np.inf
-GENERATORS = {"uniform": uniform_boxes, "clustered": clustered_boxes, "scattered": scattered_boxes}
+Array = npt.NDArray[Any]
 
 
 def nms() -> list[Case]:
@@ -48,25 +58,20 @@ def batched_nms() -> list[Case]:
     return [*cases, _case("clustered-2500x2", clustered_boxes(rng, 2500), rng.random(2500), np.arange(2500) % 2, 0.5)]
 
 
-# Two boxes and their IoU, exact in every dtype: the fraction is what a threshold is set to.
-EXACT_PAIRS = {
-    "1/2": [[0, 0, 2, 1], [0, 0, 1, 1]],
-    "1/3": [[0, 0, 2, 1], [1, 0, 3, 1]],
-    "1/5": [[0, 0, 3, 1], [2, 0, 5, 1]],
-    "7/10": [[0, 0, 10, 1], [0, 0, 7, 1]],
-    "3/7": [[0, 0, 5, 1], [2, 0, 7, 1]],
-    "1/1": [[0, 0, 3, 7], [0, 0, 3, 7]],
-    "0/1": [[0, 0, 3, 7], [3, 0, 9, 7]],
-}
+def fast_nms() -> list[Case]:
+    """What nms and batched_nms meet, up to 1,000 boxes: the reference holds the whole IoU matrix."""
+    cases = []
+    for source in (nms(), batched_nms()):
+        for case in source:
+            *arrays, threshold = case.args
+            if len(arrays[0]) <= 1000:
+                name = case.name if len(arrays) == 2 else f"batched-{case.name}"
+                cases.append(Case(name, tuple(arrays), {"iou_threshold": threshold, **case.kwargs}))
+    return cases
 
 
 def _case(name: str, *args: Any, **kwargs: Any) -> Case:
     return Case(name, args, kwargs)
-
-
-def _descending(n: int) -> Float64:
-    """N scores in eighths, which every dtype holds apart up to 256 of them."""
-    return np.arange(n, 0, -1) / 8
 
 
 def _thresholds() -> list[Case]:
@@ -81,20 +86,20 @@ def _thresholds() -> list[Case]:
             boxes = np.array(pair, dtype=np.float64)
             cases.append(_case(f"iou-{name}-step-{step}", boxes, np.array([2.0, 1.0]), float(threshold)))
     rng = np.random.default_rng(21)
-    lattice = _lattice(rng, 200)
+    grid = lattice(rng, 200)
     for threshold in (0.0, 0.2, 0.25, 1 / 3, 0.5, 0.6, 0.7, 1.0):
         scores = rng.random(200)
-        cases.append(_case(f"lattice-{threshold:.2f}", lattice, scores, threshold))
+        cases.append(_case(f"lattice-{threshold:.2f}", grid, scores, threshold))
         # Tenths are inexact: which side of the threshold such an IoU falls on is a matter of single roundings.
-        cases.append(_case(f"tenths-{threshold:.2f}", lattice / 10 + 0.3, scores, threshold))
+        cases.append(_case(f"tenths-{threshold:.2f}", grid / 10 + 0.3, scores, threshold))
     for threshold in (0.5, 2 / 3, 0.75):
         name = f"tenths-{threshold:.2f}-offset"
-        cases.append(_case(name, lattice / 10 + 0.3, rng.random(200), threshold, pixel_offset=1))
+        cases.append(_case(name, grid / 10 + 0.3, rng.random(200), threshold, pixel_offset=1))
     for ratio in (0.3, 0.5, 0.7):
         pairs = razor_pairs(rng, 200, ratio)
-        cases.append(_case(f"razor-{ratio}", pairs, _descending(400), ratio))
+        cases.append(_case(f"razor-{ratio}", pairs, descending(400), ratio))
         inclusive = np.subtract(pairs, [0.0, 0.0, 1.0, 1.0])
-        cases.append(_case(f"razor-{ratio}-offset", inclusive, _descending(400), ratio, pixel_offset=1))
+        cases.append(_case(f"razor-{ratio}-offset", inclusive, descending(400), ratio, pixel_offset=1))
     return cases
 
 
@@ -109,7 +114,7 @@ def _ties() -> list[Case]:
     return [
         _case("empty", np.empty((0, 4)), np.empty(0), 0.5),
         _case("one", same[:1], np.array([0.5]), 0.5),
-        _case("duplicates", same, _descending(17)[::-1].copy(), 0.5),
+        _case("duplicates", same, descending(17)[::-1].copy(), 0.5),
         _case("duplicates-tied", same, np.full(17, 0.5), 0.5),
         _case("duplicates-threshold-1", same, np.full(17, 0.5), 1.0),
         _case("signed-zeros", apart, signs, 0.5),
@@ -119,8 +124,8 @@ def _ties() -> list[Case]:
         _case("crowd-few-scores", crowd, rng.integers(4, size=300) / 4, 0.4),
         _case("negative-scores", crowd, rng.normal(size=300), 0.4),
         # Each box overlaps only its neighbours, so each decision waits for the one before it.
-        _case("chain", chain, _descending(65), 0.4),
-        _case("chain-upwards", chain, _descending(65)[::-1].copy(), 0.4),
+        _case("chain", chain, descending(65), 0.4),
+        _case("chain-upwards", chain, descending(65)[::-1].copy(), 0.4),
         _case("threshold-0-touching", np.array([[0.0, 0.0, 4.0, 4.0], [4.0, 0.0, 8.0, 4.0]]), np.ones(2), 0.0),
     ]
 
@@ -130,39 +135,21 @@ def _wild() -> list[Case]:
     rng = np.random.default_rng(23)
     crowd = clustered_boxes(rng, 65, objects=4)
     scores = rng.random(65)
-    cases = [_case(f"{name}-box", _replaced(crowd, [5, 40], box), scores, 0.3) for name, box in _WILD_BOXES.items()]
+    cases = [_case(f"{name}-box", replaced(crowd, [5, 40], box), scores, 0.3) for name, box in WILD_BOXES.items()]
     cases += [
-        _case("nan-scores", crowd, _replaced(scores, [0, 7, 64], NAN), 0.3),
-        _case("infinite-scores", crowd, _replaced(_replaced(scores, [1, 9], INF), [2, 30], -INF), 0.3),
+        _case("nan-scores", crowd, replaced(scores, [0, 7, 64], NAN), 0.3),
+        _case("infinite-scores", crowd, replaced(replaced(scores, [1, 9], INF), [2, 30], -INF), 0.3),
         _case("all-scores-nan", crowd, np.full(65, NAN), 0.3),
         _case("all-scores-infinite", crowd, np.where(scores < 0.5, INF, -INF), 0.3),
         _case("all-boxes-nan", np.full((17, 4), NAN), scores[:17], 0.3),
-        _case("all-wild", np.array([*_WILD_BOXES.values()] * 2), _descending(2 * len(_WILD_BOXES)), 0.3),
-        _case("all-wild-threshold-0", np.array([*_WILD_BOXES.values()] * 2), _descending(2 * len(_WILD_BOXES)), 0.0),
+        _case("all-wild", np.array([*WILD_BOXES.values()] * 2), descending(2 * len(WILD_BOXES)), 0.3),
+        _case("all-wild-threshold-0", np.array([*WILD_BOXES.values()] * 2), descending(2 * len(WILD_BOXES)), 0.0),
     ]
     # Areas or their sum leave float32's range, or fall among its denormals, where float64 still decides.
     for scale in (1e-24, 1e-22, 1e-21, 1e-20, 1e17, 1.5e18, 1e19, 1e30, 1e154):
-        cases.append(_case(f"scale-{scale:g}", _lattice(rng, 33) * scale, rng.random(33), 0.4))
+        cases.append(_case(f"scale-{scale:g}", lattice(rng, 33) * scale, rng.random(33), 0.4))
     half = np.array([[-25_000.0, -25_000.0, 25_000.0, 25_000.0], [-25_000.0, -25_000.0, 25_000.0, 20_000.0]])
     return [*cases, _case("half-large", half, np.array([1.0, 2.0]), 0.85)]
-
-
-_WILD_BOXES = {
-    "nan-x1": [NAN, 0.0, 50.0, 50.0],
-    "nan-y2": [0.0, 0.0, 50.0, NAN],
-    "inf-x2": [0.0, 0.0, INF, 50.0],
-    "inf-y1": [0.0, -INF, 50.0, 50.0],
-    "inf-all": [-INF, -INF, INF, INF],
-    "inf-point": [INF, INF, INF, INF],
-    "inf-flat": [-INF, 5.0, INF, 5.0],
-    "inf-inverted": [INF, 0.0, -INF, 50.0],
-    "inverted-x": [90.0, 0.0, 10.0, 50.0],
-    "inverted": [90.0, 90.0, 10.0, 10.0],
-    "flat": [10.0, 20.0, 90.0, 20.0],
-    "point": [10.0, 20.0, 10.0, 20.0],
-    "huge": [-1e30, -1e30, 1e30, 1e30],
-    "negative": [-90.0, -70.0, -10.0, -20.0],
-}
 
 
 def _options() -> list[Case]:
@@ -186,7 +173,7 @@ def _options() -> list[Case]:
         _case("offset-all", crowd, scores, 0.4, score_threshold=0.2, max_output=20, pixel_offset=1),
     ]
     # With inclusive pixels a point has area 1 and boxes a pixel apart touch.
-    inclusive = np.concatenate([_lattice(rng, 100), np.tile([3.0, 3.0, 3.0, 3.0], (3, 1)), [[4.5, 2.0, 4.0, 6.0]]])
+    inclusive = np.concatenate([lattice(rng, 100), np.tile([3.0, 3.0, 3.0, 3.0], (3, 1)), [[4.5, 2.0, 4.0, 6.0]]])
     cases += [_case(f"offset-lattice-{t}", inclusive, rng.random(104), t, pixel_offset=1) for t in (0.0, 0.25, 0.5)]
     return cases
 
@@ -212,7 +199,7 @@ def _crowds() -> list[Case]:
     crowd = clustered_boxes(rng, 1001, objects=5, crowd=1.0)
     boxes, scores = scattered_boxes(rng, 2500), rng.random(2500)
     wild = boxes.copy()
-    wild[rng.choice(2500, 4 * len(_WILD_BOXES), replace=False)] = [*_WILD_BOXES.values()] * 4
+    wild[rng.choice(2500, 4 * len(WILD_BOXES), replace=False)] = [*WILD_BOXES.values()] * 4
     flat = uniform_boxes(rng, 1200, 6e4, 8)
     same_x = np.concatenate([np.tile([5.0, 95.0], (1200, 1)), flat[:, ::2]], axis=1)[:, [0, 2, 1, 3]]
     covering = np.concatenate([boxes[:1200], [[-2000.0, -2000.0, 4000.0, 4000.0]]])
@@ -249,15 +236,15 @@ def _class_ids() -> list[Case]:
         _case("negative-coordinates", negative, np.array([0.5, 0.75]), np.array([0, 1]), 0.5),
         _case("duplicates-two-classes", same, np.full(6, 0.5), np.array([1, 0, 1, 0, 1, 0]), 0.5),
         _case("negative-ids", crowd, scores, rng.integers(-3, 3, size=600), 0.4),
-        _case("huge-ids", same, _descending(6), limits, 0.5),
+        _case("huge-ids", same, descending(6), limits, 0.5),
         _case("huge-ids-crowd", crowd, scores, 2**62 + rng.integers(5, size=600), 0.4),
         # Equal in the low 32 bits, or apart by one in them: neither a hash nor a float32 may merge them.
         _case("ids-2**32-apart", crowd, scores, rng.integers(4, size=600) << 32, 0.4),
         _case("ids-near-20000", crowd, scores, many, 0.4),
         _case("20000-classes", crowd, scores, rng.integers(20_000, size=600), 0.4),
         _case("20000-classes-twice", np.repeat(crowd[:300], 2, axis=0), scores, np.repeat(many[:300], 2), 0.4),
-        _case("one-inf", one_inf, _descending(7), np.array([0, 1, 0, 1, 0, 1, 1]), 0.5),
-        _case("one-inf-first", one_inf[::-1].copy(), _descending(7), np.array([0, 1, 0, 1, 0, 1, 1]), 0.5),
+        _case("one-inf", one_inf, descending(7), np.array([0, 1, 0, 1, 0, 1, 1]), 0.5),
+        _case("one-inf-first", one_inf[::-1].copy(), descending(7), np.array([0, 1, 0, 1, 0, 1, 1]), 0.5),
         _case("uneven", crowd, scores, (rng.random(600) < 0.02).astype(np.int64), 0.4),
     ]
 
@@ -275,34 +262,5 @@ def _batched_options() -> list[Case]:
         _case("score-at-0.3", crowd, np.full(300, 0.3), classes, 0.4, score_threshold=0.3),
         _case("offset", crowd, scores, classes, 0.4, pixel_offset=1),
         _case("offset-all", crowd, scores, classes, 0.4, score_threshold=0.2, max_output=20, pixel_offset=1),
-        _case("nan-scores", crowd, _replaced(scores, [0, 7, 64, 299], NAN), classes, 0.4, max_output=50),
+        _case("nan-scores", crowd, replaced(scores, [0, 7, 64, 299], NAN), classes, 0.4, max_output=50),
     ]
-
-
-def _lattice(rng: np.random.Generator, n: int) -> Float64:
-    """N boxes (n, 4) with corners in 0..8: many pairs have the same IoU, a small fraction."""
-    low = rng.integers(0, 8, size=(n, 2))
-    high = rng.integers(low + 1, 9)
-    return np.concatenate([low, high], axis=1).astype(np.float64)
-
-
-def razor_pairs(rng: np.random.Generator, n: int, iou: float) -> Float64:
-    """N pairs as boxes (2 n, 4), the pairs apart, each with this IoU but for roundings: nested ones, then shifted.
-
-    A fused multiply-add, a reciprocal or another order of operations decides some of them otherwise.
-    """
-    place = np.stack(np.divmod(np.arange(n), 20), axis=1) * 40.0
-    low = place + rng.uniform(0.0, 5.0, size=(n, 2))
-    side = rng.uniform(5.0, 20.0, size=(n, 2))
-    nested = np.arange(n) < n // 2
-    shift = np.where(nested, 0.0, side[:, 0] * (1 - iou) / (1 + iou))
-    width = np.where(nested, side[:, 0] * iou, side[:, 0])
-    other = np.stack([low[:, 0] + shift, low[:, 1], low[:, 0] + shift + width, low[:, 1] + side[:, 1]], axis=1)
-    return np.concatenate([np.concatenate([low, low + side], axis=1), other])
-
-
-def _replaced(array: Float64, rows: list[int], value: float | list[float]) -> Float64:
-    """A copy with some rows of another value."""
-    copy = array.copy()
-    copy[rows] = value
-    return copy

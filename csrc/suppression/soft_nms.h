@@ -1,0 +1,20 @@
+// Soft non-maximum suppression of segments: each box taken lowers the scores of those it overlaps.
+#pragma once
+
+#include "suppression/segments.h"
+
+namespace visionops {
+
+enum class SoftNmsMethod : int32_t { linear, gaussian };
+
+struct SoftNmsProblem : Candidates {
+  SoftNmsMethod method;
+  double iou_threshold;  // linear: a score decays by 1 - IoU where IoU exceeds it
+  double sigma;          // gaussian: a score decays by exp(-IoU^2 / sigma)
+};
+
+/// Writes the decayed scores of what is left of segments [begin, end), once their images are ranked.
+using SoftNmsDecay = void(const SoftNmsProblem& problem, void* workspace, int64_t begin, int64_t end);
+VISIONOPS_KERNEL(SoftNmsDecay, soft_nms_decay)
+
+}  // namespace visionops
