@@ -156,7 +156,12 @@ def _differences(ours: Any, theirs: Any) -> int:
 
 
 def flat(result: Any) -> torch.Tensor:
-    """All values of a result in one row: of padded indices with their counts the valid ones, of a list each in turn."""
+    """All values of a result in one row: of padded indices with their counts the valid ones, of a list each in turn.
+
+    Of indices and the scores beside them it is the indices.
+    """
+    if isinstance(result, tuple) and result[1].is_floating_point():
+        result = result[0]
     if isinstance(result, tuple):
         indices, counts = result
         result = [row[:count] for row, count in zip(indices, counts.tolist(), strict=True)]

@@ -13,7 +13,7 @@ namespace visionops::VISIONOPS_ISA {
 
 namespace exponential_detail {
 
-inline float of_rest(float r) {
+VISIONOPS_HD inline float of_rest(float r) {
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -23,7 +23,7 @@ inline float of_rest(float r) {
   return (p * (r * r) + r) + 1.0f;
 }
 
-inline double of_rest(double r) {
+VISIONOPS_HD inline double of_rest(double r) {
   const double square = r * r;
   double p = 1.26177193074810590878e-4;
   p = p * square + 3.02994407707441961300e-2;
@@ -37,7 +37,7 @@ inline double of_rest(double r) {
 }
 
 template <class T, class Bits>
-inline T exponential(T x, T least, T to_whole, T ln2_high, T ln2_low, Bits bias, int mantissa) {
+VISIONOPS_HD inline T exponential(T x, T least, T to_whole, T ln2_high, T ln2_low, Bits bias, int mantissa) {
   const T inside = x > least ? x : least;
   // Beyond 2^mantissa a number's last bits count whole steps.
   const T shifted = inside * T(1.44269504088896340736) + to_whole;
@@ -53,11 +53,11 @@ inline T exponential(T x, T least, T to_whole, T ln2_high, T ln2_low, Bits bias,
 
 }  // namespace exponential_detail
 
-inline float exponential(float x) {
+VISIONOPS_HD inline float exponential(float x) {
   return exponential_detail::exponential<float, uint32_t>(x, -87.0f, 0x1.8p23f, 0.693359375f, -2.12194440e-4f, 127, 23);
 }
 
-inline double exponential(double x) {
+VISIONOPS_HD inline double exponential(double x) {
   return exponential_detail::exponential<double, uint64_t>(x, -708.0, 0x1.8p52, 6.93145751953125e-1,
                                                            1.42860682030941723212e-6, 1023, 52);
 }

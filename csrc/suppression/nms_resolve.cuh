@@ -1,9 +1,22 @@
-// Kernels of suppression itself: a block resolves a run of boxes in order, many blocks sweep those after it.
+// Kernels of greedy suppression: a block resolves a run of boxes in order, many blocks sweep those after it, and the
+// indices of what is kept.
 #pragma once
 
-#include "suppression/nms_order.cuh"
+#include "suppression/segment_keys.cuh"
 
 namespace visionops::VISIONOPS_ISA {
+
+/// Boxes in the order of their segments, whether each is out already, and nothing kept.
+template <class T>
+__global__ void gather(const T* boxes, const int32_t* order, const int32_t* ranks, const uint8_t* ordered,
+                       int64_t count, Packed<Compute<T>>* gathered, uint8_t* removed, uint8_t* kept) {
+  const int64_t place = thread_number();
+  if (place >= count) return;
+  const int64_t i = order[ranks != nullptr ? ranks[place] : place];
+  gathered[place].box = load_box(boxes + 4 * i);
+  removed[place] = !ordered[i];
+  kept[place] = 0;
+}
 
 /// Boxes without classes are resolved so many at a time, and all others of their image swept by what was kept.
 constexpr int64_t kChunk = 4 * kThreads;
@@ -131,6 +144,36 @@ __global__ void sweep(Suppression<C> all, int64_t n, int64_t first, int64_t bloc
   const bool outlived = outlives(alive, box, area(box, all.offset), image * n + first,
                                  static_cast<int64_t>(chunk_kept[image]), stage, all);
   if (alive && !outlived) all.removed[place] = 1;
+}
+
+/// The first `limit` kept boxes of each image by rank, then -1; a block per image.
+static __global__ void collect(const int32_t* order, const uint8_t* kept, int64_t n, int64_t limit, int64_t* indices,
+                               int64_t* counts) {
+  struct Kept {
+    int by_warp[kThreads / kWarp];
+  };
+  VISIONOPS_SHARED(Kept, stage);
+  const int64_t image = blockIdx.x;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  int64_t* const row = indices + image * limit;
+  int64_t found = 0;
+  for (int64_t first = 0; first < n && found < limit; first += kThreads) {
+    const int64_t rank = first + threadIdx.x;
+    const bool stays = rank < n && kept[image * n + rank];
+    const uint32_t votes = __ballot_sync(~0u, stays);
+    if (lane == 0) stage.by_warp[warp] = __popc(votes);
+    __syncthreads();
+    int64_t place = found + __popc(votes & ((1u << lane) - 1));
+    for (int i = 0; i < kThreads / kWarp; ++i) {
+      if (i < warp) place += stage.by_warp[i];
+      found += stage.by_warp[i];
+    }
+    if (stays && place < limit) row[place] = order[image * n + rank] - image * n;
+    __syncthreads();
+  }
+  if (found > limit) found = limit;
+  for (int64_t place = found + threadIdx.x; place < limit; place += kThreads) row[place] = -1;
+  if (threadIdx.x == 0) counts[image] = found;
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -24,6 +24,7 @@ struct Workspace {
   int32_t* grouped;  // ranks, class by class
   int32_t* starts;   // of the segments in `grouped`; one more entry at the end
   uint8_t* kept;     // by rank; not where rescored
+  int32_t* slots;    // where rescored, for a stage's own use
   double* decayed;   // where rescored, the score of each box, NaN if it is out
   int64_t scratch_bytes, bytes = 0;
 
@@ -40,6 +41,7 @@ struct Workspace {
     take(grouped, classified);
     take(starts, classified + images);
     take(kept, boxes);
+    take(slots, candidates.rescored ? boxes : 0);
     take(decayed, candidates.rescored ? boxes : 0);
   }
 
@@ -52,6 +54,7 @@ struct Workspace {
     of_image.grouped += candidates.classes != nullptr ? first : 0;
     of_image.starts += (candidates.classes != nullptr ? first : 0) + image;
     of_image.kept += first;
+    of_image.slots += candidates.rescored ? first : 0;
     of_image.decayed += candidates.rescored ? first : 0;
     return of_image;
   }

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "common/exponential.h"
+#include "common/sort.h"
 #include "suppression/grid.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -97,56 +98,54 @@ struct Decay {
   }
 };
 
-/// A box and a score that it had.
+/// A score that a box had and the box's index as one number: the least is the best, ties by lower index.
 template <class S>
-struct Entry {
-  S score;
-  int32_t index;  // of the box in its image
-  int32_t slot;
-};
+using Entry = std::conditional_t<sizeof(S) == 8, unsigned __int128, uint64_t>;
 
-/// Entries that come sorted, and then come back with lower scores: the best first, ties by lower index. What comes back
-/// stands in a heap, in the places of those that are gone.
 template <class S>
+Entry<S> entry_of(S score, int32_t index) {
+  return static_cast<Entry<S>>(descending_key(score)) << 32 | static_cast<uint32_t>(index);
+}
+
+/// Entries that come sorted, and then come back larger: the least first. What comes back stands in a heap, each above
+/// four others, in the places of those that are gone.
+template <class E>
 class Queue {
  public:
-  Queue(Entry<S>* sorted, int64_t size) : entries_(sorted), size_(size) {}
+  Queue(E* sorted, int64_t size) : entries_(sorted), size_(size) {}
 
   bool empty() const { return next_ == size_ && heap_ == 0; }
 
-  Entry<S> take_best() {
-    if (heap_ == 0 || (next_ < size_ && before(entries_[next_], entries_[0]))) return entries_[next_++];
-    const Entry<S> best = entries_[0];
+  E take_least() {
+    if (heap_ == 0 || (next_ < size_ && entries_[next_] < entries_[0])) return entries_[next_++];
+    const E least = entries_[0];
     sink(entries_[--heap_]);
-    return best;
+    return least;
   }
 
-  void put_back(const Entry<S>& entry) {
+  void put_back(E entry) {
     int64_t hole = heap_++;
-    for (; hole > 0 && before(entry, entries_[(hole - 1) / 2]); hole = (hole - 1) / 2) {
-      entries_[hole] = entries_[(hole - 1) / 2];
+    for (; hole > 0 && entry < entries_[(hole - 1) / 4]; hole = (hole - 1) / 4) {
+      entries_[hole] = entries_[(hole - 1) / 4];
     }
     entries_[hole] = entry;
   }
 
  private:
-  static bool before(const Entry<S>& a, const Entry<S>& b) {
-    return a.score > b.score || (a.score == b.score && a.index < b.index);
-  }
-
   /// Puts an entry in the place of the top, then where it belongs.
-  void sink(const Entry<S> entry) {
+  void sink(const E entry) {
     int64_t hole = 0;
-    for (int64_t child = 1; child < heap_; child = 2 * hole + 1) {
-      if (child + 1 < heap_ && before(entries_[child + 1], entries_[child])) ++child;
-      if (!before(entries_[child], entry)) break;
+    for (int64_t child = 1; child < heap_; child = 4 * hole + 1) {
+      const int64_t end = smaller(child + 4, heap_);
+      for (int64_t other = child + 1; other < end; ++other) child = entries_[other] < entries_[child] ? other : child;
+      if (entry < entries_[child]) break;
       entries_[hole] = entries_[child];
       hole = child;
     }
     entries_[hole] = entry;
   }
 
-  Entry<S>* entries_;
+  E* entries_;
   int64_t size_, next_ = 0, heap_ = 0;
 };
 
@@ -161,18 +160,19 @@ class SoftSegment {
            cells * int64_t{sizeof(Box<C>)} + (boxes + cells + 1) * int64_t{sizeof(int32_t)};
   }
 
+  /// `slots`, by index, tells where each box stands.
   template <class T>
   SoftSegment(const SegmentBoxes<T>& segment, const double* scores, const Decay<C, S>& decay, const Grid& grid,
-              char* memory)
-      : decay_(decay), grid_(grid), size_(segment.size) {
+              int32_t* slots, char* memory)
+      : decay_(decay), grid_(grid), size_(segment.size), slots_(slots) {
     lay_out(memory);
     sort_into_cells(segment);
     for (int64_t i = 0; i < size_; ++i) {
       const Candidate<C> box(load_box(segment.address(i)), decay.rule.offset);
-      const int32_t slot = entries_[i].slot;
-      const S score = static_cast<S>(scores[segment.index(i)]);
+      const int32_t index = static_cast<int32_t>(segment.index(i)), slot = slots[index];
+      const S score = static_cast<S>(scores[index]);
       boxes_.place(slot, box, score);
-      entries_[i] = Entry<S>{score, static_cast<int32_t>(segment.index(i)), slot};
+      entries_[i] = entry_of(score, index);
       if (!box.interacts()) {
         boxes_.remove(slot);
         continue;
@@ -187,20 +187,22 @@ class SoftSegment {
   /// they were taken with, and NaN of the others.
   template <class T>
   void decay_all(const T* boxes_of_image, bool has_threshold, S threshold, int64_t limit, double* scores) {
-    for (int64_t i = 0; i < size_; ++i) scores[entries_[i].index] = std::numeric_limits<double>::quiet_NaN();
-    Queue<S> queue(entries_, size_);
+    for (int64_t i = 0; i < size_; ++i) scores[index_of(entries_[i])] = std::numeric_limits<double>::quiet_NaN();
+    Queue<Entry<S>> queue(entries_, size_);
     while (!queue.empty() && limit > 0) {
-      const Entry<S> best = queue.take_best();
-      const S score = boxes_.score[best.slot];
+      const Entry<S> best = queue.take_least();
+      const int32_t index = index_of(best), slot = slots_[index];
+      const S score = boxes_.score[slot];
       if (has_threshold && !(score > threshold)) continue;
-      if (score < best.score) {
-        queue.put_back({score, best.index, best.slot});
+      const Entry<S> now = entry_of(score, index);
+      if (now != best) {
+        queue.put_back(now);
         continue;
       }
-      boxes_.remove(best.slot);
-      scores[best.index] = static_cast<double>(score);
+      boxes_.remove(slot);
+      scores[index] = static_cast<double>(score);
       --limit;
-      const Candidate<C> taken(load_box(boxes_of_image + int64_t{4} * best.index), decay_.rule.offset);
+      const Candidate<C> taken(load_box(boxes_of_image + int64_t{4} * index), decay_.rule.offset);
       if (taken.interacts()) lower_neighbours(taken);
     }
   }
@@ -252,7 +254,7 @@ class SoftSegment {
       ++starts_[cell_of_[i] + 1];
     }
     for (int64_t c = 0; c < grid_.cells(); ++c) starts_[c + 1] += starts_[c];
-    for (int64_t i = 0; i < size_; ++i) entries_[i].slot = starts_[cell_of_[i]]++;
+    for (int64_t i = 0; i < size_; ++i) slots_[segment.index(i)] = starts_[cell_of_[i]]++;
     for (int64_t c = grid_.cells(); c > 0; --c) starts_[c] = starts_[c - 1];
     starts_[0] = 0;
   }
@@ -266,30 +268,36 @@ class SoftSegment {
     for (int32_t row = top; row <= bottom; ++row) {
       const int64_t first = int64_t{row} * grid_.x.cells;
       for (int64_t cell = first + left; cell <= first + right; ++cell) {
-        if (overlaps(hulls_[cell], taken.box)) decay_.apply(taken, boxes_, starts_[cell], starts_[cell + 1]);
+        if (!overlaps(hulls_[cell], taken.box)) continue;
+        const int64_t begin = cell;
+        while (cell < first + right && overlaps(hulls_[cell + 1], taken.box)) ++cell;
+        decay_.apply(taken, boxes_, starts_[begin], starts_[cell + 1]);
       }
     }
   }
+
+  static int32_t index_of(Entry<S> entry) { return static_cast<int32_t>(entry); }
 
   Decay<C, S> decay_;
   Grid grid_;
   int64_t size_;
   DecayingBoxes<C, S> boxes_;
   Entry<S>* entries_;
+  int32_t* slots_;
   Box<C>* hulls_;  // of each cell
   int32_t *starts_, *cell_of_;
   double widest_ = 0, tallest_ = 0;
 };
 
 template <class S, class T>
-void decay_segment(const SoftNmsProblem& problem, const SegmentBoxes<T>& segment, double* scores) {
+void decay_segment(const SoftNmsProblem& problem, const SegmentBoxes<T>& segment, int32_t* slots, double* scores) {
   using Soft = SoftSegment<Compute<T>, S>;
   constexpr int64_t kCells = kSmallSegment / kBoxesPerCell;
   static_assert(Soft::bytes(kSmallSegment, kCells) <= kSmallSegment * kRescoringScratchBytes);
   const Decay<Compute<T>, S> decay(problem);
   const S threshold = static_cast<S>(problem.score_threshold);
   const auto go = [&](const Grid& grid, char* memory) {
-    Soft(segment, scores, decay, grid, memory)
+    Soft(segment, scores, decay, grid, slots, memory)
         .decay_all(segment.boxes, problem.has_score_threshold, threshold, problem.max_output, scores);
   };
   if (segment.size <= kSmallSegment) {
@@ -308,9 +316,9 @@ void soft_nms_decay(const SoftNmsProblem& problem, void* workspace, int64_t begi
       using T = typename decltype(tag)::type;
       const SegmentBoxes<T> boxes(segment, boxes_of<T>(problem, image));
       if (problem.scores_dtype == DType::f64) {
-        decay_segment<double>(problem, boxes, own.decayed);
+        decay_segment<double>(problem, boxes, own.slots, own.decayed);
       } else {
-        decay_segment<float>(problem, boxes, own.decayed);
+        decay_segment<float>(problem, boxes, own.slots, own.decayed);
       }
     });
   });

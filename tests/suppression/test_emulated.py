@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from visionops import batched_nms, nms
+from visionops import batched_nms, nms, soft_nms
 from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes, uniform_boxes
 from visionops.suppression.nms import NMS
 
@@ -41,6 +41,8 @@ def results(backend: str, n: int, max_output: int, dtype: torch.dtype = torch.fl
     return [
         *nms(boxes, scores, 0.6, padded=True, **options),
         *batched_nms(boxes, scores, classes, 0.6, padded=True, **options),
+        *soft_nms(boxes, scores, padded=True, **(options | {"max_output": min(max_output, 60)})),
+        *soft_nms(boxes, scores, classes, method="gaussian", padded=True, **(options | {"score_threshold": 0.4})),
         nms(boxes[0], scores[0], 0.9, **options),
         batched_nms(boxes[1], scores[1], classes[1], 0.6, backend=backend),
     ]

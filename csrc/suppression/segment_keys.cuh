@@ -1,4 +1,4 @@
-// Kernels before and after suppression: keys that sort boxes by score and class, and the indices of those that stay.
+// Kernels before suppression: keys that sort boxes by score and class, and the segments that come out.
 #pragma once
 
 #include "common/box.h"
@@ -47,12 +47,12 @@ __global__ void mark_ordered(const T* boxes, uint8_t* ordered, int64_t count) {
 /// Keys that ascend as scores descend, those of boxes that take no part last, and the image above a narrow score.
 template <class S>
 __global__ void score_keys(const S* scores, int64_t count, int64_t n, Compute<S> threshold, bool has_threshold,
-                           uint8_t* ordered, uint64_t* keys, int32_t* values) {
+                           bool not_negative, uint8_t* ordered, uint64_t* keys, int32_t* values) {
   const int64_t i = thread_number();
   if (i >= count) return;
   const auto score = to_compute(scores[i]);
   const bool passes = has_threshold ? score > threshold : score == score;
-  ordered[i] = ordered[i] != 0 && passes;
+  ordered[i] = ordered[i] != 0 && passes && (!not_negative || score >= 0);
   const auto key = descending_key(score);
   using Key = std::remove_const_t<decltype(key)>;
   const Key last = ~Key{0};  // of a NaN, which passes nothing
@@ -96,48 +96,6 @@ static __global__ void find_segments(const int64_t* classes, const int32_t* orde
     (same(middle) ? inside : outside) = middle;
   }
   segments[atomicAdd(segment_count, 1)] = {static_cast<int32_t>(place), static_cast<int32_t>(outside)};
-}
-
-/// Boxes in the order of their segments, whether each is out already, and nothing kept.
-template <class T>
-__global__ void gather(const T* boxes, const int32_t* order, const int32_t* ranks, const uint8_t* ordered,
-                       int64_t count, Packed<Compute<T>>* gathered, uint8_t* removed, uint8_t* kept) {
-  const int64_t place = thread_number();
-  if (place >= count) return;
-  const int64_t i = order[ranks != nullptr ? ranks[place] : place];
-  gathered[place].box = load_box(boxes + 4 * i);
-  removed[place] = !ordered[i];
-  kept[place] = 0;
-}
-
-/// The first `limit` kept boxes of each image by rank, then -1; a block per image.
-static __global__ void collect(const int32_t* order, const uint8_t* kept, int64_t n, int64_t limit, int64_t* indices,
-                               int64_t* counts) {
-  struct Kept {
-    int by_warp[kThreads / kWarp];
-  };
-  VISIONOPS_SHARED(Kept, stage);
-  const int64_t image = blockIdx.x;
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  int64_t* const row = indices + image * limit;
-  int64_t found = 0;
-  for (int64_t first = 0; first < n && found < limit; first += kThreads) {
-    const int64_t rank = first + threadIdx.x;
-    const bool stays = rank < n && kept[image * n + rank];
-    const uint32_t votes = __ballot_sync(~0u, stays);
-    if (lane == 0) stage.by_warp[warp] = __popc(votes);
-    __syncthreads();
-    int64_t place = found + __popc(votes & ((1u << lane) - 1));
-    for (int i = 0; i < kThreads / kWarp; ++i) {
-      if (i < warp) place += stage.by_warp[i];
-      found += stage.by_warp[i];
-    }
-    if (stays && place < limit) row[place] = order[image * n + rank] - image * n;
-    __syncthreads();
-  }
-  if (found > limit) found = limit;
-  for (int64_t place = found + threadIdx.x; place < limit; place += kThreads) row[place] = -1;
-  if (threadIdx.x == 0) counts[image] = found;
 }
 
 }  // namespace visionops::VISIONOPS_ISA
