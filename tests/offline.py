@@ -10,8 +10,10 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -88,7 +90,11 @@ def launches(label: str, function: Callable[..., Any], *args: Any) -> Iterator[L
     def record(kernel: Any, grid: Any, *args: Any, **constants: Any) -> None:
         recorded.append(Launch(f"{kernel.fn.__name__} {label}", kernel, args, constants))
 
-    with mock.patch.object(import_module(function.__module__), "launch", record):
+    import_module(function.__module__)
+    with ExitStack() as patches:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("visionops.") and hasattr(module, "launch"):
+                patches.enter_context(mock.patch.object(module, "launch", record))
         function(*args)
     yield from recorded
 
@@ -109,7 +115,24 @@ def boxes() -> Iterator[Launch]:
         yield from launches(label, box_iou_backward, torch.zeros(4096, dtype=dtype), a, a, number, True, 0)
 
 
-ROOMS = (boxes,)
+def suppression() -> Iterator[Launch]:
+    """Rooms `suppression` and, for its masks, `boxes`: each kind of box, score and mask."""
+    from visionops.boxes.triton_kernels import mask_iou
+    from visionops.suppression.triton_kernels import fast_nms_padded, mask_matrix_nms_padded, matrix_nms_padded
+
+    masks = torch.zeros(64, 128, 128, dtype=torch.bool)
+    yield from launches("masks", mask_iou, masks, masks)
+    for dtype in (torch.float32, torch.float64):
+        label = str(dtype).removeprefix("torch.")
+        boxes, scores = torch.zeros(4096, 4, dtype=dtype), torch.zeros(4096, dtype=dtype)
+        yield from launches(f"boxes {label}", fast_nms_padded, boxes, scores, None, 0.5, None, 100, 0)
+        for kernel, name in enumerate(("gaussian", "linear")):
+            options = kernel, 2.0, None, 100
+            yield from launches(f"boxes {name} {label}", matrix_nms_padded, boxes, scores, None, *options, 0)
+            yield from launches(f"masks {name} {label}", mask_matrix_nms_padded, masks, scores[:64], None, *options)
+
+
+ROOMS = (boxes, suppression)
 
 
 def unique(launches: Iterator[Launch]) -> list[Launch]:

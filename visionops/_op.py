@@ -102,6 +102,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Registering a Triton operation imports triton, which takes longer than all else: not where it cannot run.
 _TRITON_RUNS = HAS_TRITON and (INTERPRETED or torch.cuda.is_available())
 
+# Rooms whose result is a decision: torch would trace into their Triton kernels and launch them with multiply and add
+# fused, and another box might stay.
+_DECISIONS = frozenset({"suppression"})
+
 NATIVE = Backend("native", _native_why_not)
 # The implementation is the function of the operation's name in visionops/<room>/triton_kernels.py.
 TRITON = Backend("triton", _triton_why_not)
@@ -256,8 +260,9 @@ def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
 
     # The schema is read from the signature, which is that of the shape rule.
     implementation.__signature__ = signature(fake, eval_str=True)  # type: ignore[attr-defined]
-    # What is interpreted cannot be traced into.
-    register = torch.library.custom_op if INTERPRETED else torch.library.triton_op
+    # What is interpreted cannot be traced into, and what decides must not be.
+    opaque = INTERPRETED or room in _DECISIONS
+    register = torch.library.custom_op if opaque else torch.library.triton_op
     register(qualified, implementation, mutates_args=())
 
 

@@ -1,6 +1,8 @@
 // Soft non-maximum suppression on a GPU: which kernels run in which order, on which parts of the scratch.
 #include "suppression/soft_nms_cuda.h"
 
+#include <limits>
+
 #include "suppression/segment_order.cuh"
 #include "suppression/soft_nms_decay.cuh"
 
@@ -26,17 +28,18 @@ class Run {
         using Score = typename decltype(score)::type;
         using C = Compute<T>;
         using S = Compute<Score>;
+        constexpr S nan = std::numeric_limits<S>::quiet_NaN();
         auto* const boxes = static_cast<Packed<C>*>(boxes_);
         auto* const scores = static_cast<S*>(scores_);
         auto* const decayed = static_cast<S*>(decayed_);
         segments_.launch_over_boxes(gather_scored<T, Score, S>, static_cast<const T*>(problem_.boxes),
                                     static_cast<const Score*>(problem_.scores), segments_.order(), segments_.ranks(),
-                                    segments_.ordered(), count_, boxes, scores, decayed);
+                                    segments_.ordered(), count_, boxes, scores, decayed, nan);
         decay_all(Decaying<C, S>{boxes, scores, segments_.order(), segments_.ranks(), decayed,
                                  static_cast<C>(problem_.iou_threshold), static_cast<C>(problem_.pixel_offset),
                                  static_cast<S>(-1 / problem_.sigma), static_cast<S>(problem_.score_threshold),
                                  problem_.method == SoftNmsMethod::gaussian, problem_.has_score_threshold,
-                                 problem_.max_output < problem_.n ? problem_.max_output : problem_.n});
+                                 problem_.max_output < problem_.n ? problem_.max_output : problem_.n, nan});
         segments_.sort_by_score(static_cast<const S*>(decayed));
       });
     });

@@ -2,8 +2,6 @@
 // scores of the others while they look for the next.
 #pragma once
 
-#include <limits>
-
 #include "common/exponential.h"
 #include "suppression/segment_keys.cuh"
 
@@ -22,6 +20,7 @@ struct Decaying {
   S score_threshold;
   bool gaussian, has_score_threshold;
   int64_t limit;  // of boxes taken in a segment
+  S nan;
 
   __device__ int32_t index(int64_t place) const { return order[ranks != nullptr ? ranks[place] : place]; }
 
@@ -52,7 +51,7 @@ struct Race {
 
 template <class S>
 __device__ Entrant<S> no_entrant() {
-  return {static_cast<decltype(Entrant<S>::key)>(~uint64_t{0}), std::numeric_limits<int32_t>::max(), -1};
+  return {static_cast<decltype(Entrant<S>::key)>(~uint64_t{0}), 0x7fffffff, -1};
 }
 
 /// The best of the block, known to all its threads. Rounds take turns between two stages, so that one barrier will do:
@@ -78,7 +77,6 @@ __device__ Entrant<S> best_of_block(Entrant<S> mine, int round, Race<S>& race) {
 /// Takes the boxes of places [begin, end); every thread looks after its own of them. Returns the next round's number.
 template <class C, class S>
 __device__ int decay_places(int64_t begin, int64_t end, int round, Race<S>& race, const Decaying<C, S>& all) {
-  constexpr S nan = std::numeric_limits<S>::quiet_NaN();
   Box<C> taken{};
   for (int64_t count = 0; count < all.limit; ++count) {
     Entrant<S> mine = no_entrant<S>();
@@ -87,7 +85,7 @@ __device__ int decay_places(int64_t begin, int64_t end, int round, Race<S>& race
       if (score != score) continue;
       if (count > 0) all.scores[place] = score = all.lowered(score, taken, all.boxes[place].box);
       if (all.has_score_threshold && !(score > all.score_threshold)) {
-        all.scores[place] = nan;
+        all.scores[place] = all.nan;
         continue;
       }
       const Entrant<S> entrant = {descending_key(score), all.index(place), static_cast<int32_t>(place)};
@@ -98,7 +96,7 @@ __device__ int decay_places(int64_t begin, int64_t end, int round, Race<S>& race
     taken = all.boxes[best.place].box;
     if ((best.place - begin) % kThreads == threadIdx.x) {
       all.decayed[best.index] = all.scores[best.place];
-      all.scores[best.place] = nan;
+      all.scores[best.place] = all.nan;
     }
   }
   return round;
@@ -125,11 +123,10 @@ __global__ void decay_images(Decaying<C, S> all, int64_t n) {
 template <class T, class Score, class S>
 __global__ void gather_scored(const T* boxes, const Score* scores, const int32_t* order, const int32_t* ranks,
                               const uint8_t* ordered, int64_t count, Packed<Compute<T>>* gathered, S* gathered_scores,
-                              S* decayed) {
+                              S* decayed, S nan) {
   const int64_t place = thread_number();
   if (place >= count) return;
   const int64_t i = order[ranks != nullptr ? ranks[place] : place];
-  constexpr S nan = std::numeric_limits<S>::quiet_NaN();
   gathered[place].box = load_box(boxes + 4 * i);
   gathered_scores[place] = ordered[i] ? static_cast<S>(to_compute(scores[i])) : nan;
   decayed[place] = nan;

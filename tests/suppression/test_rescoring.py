@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionops import fast_nms, mask_iou, mask_matrix_nms, matrix_nms, nms, soft_nms
+from visionops._op import INTERPRETED
 from visionops.boxes.random_boxes import clustered_boxes
 
 BOXES = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 9, 1]])
@@ -151,6 +152,20 @@ def test_padded_holds_each_image_alone(name: str, max_output: int, dtype: torch.
     mapped = torch.func.vmap(lambda *image: function(*image, padded=True, **options))(things, scores, ids)
     for got, wanted in zip(mapped, (*rows, counts), strict=True):
         assert torch.equal(got, wanted)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="Triton is not interpreted here")
+@pytest.mark.parametrize("max_output", [0, 30, 1000])
+@pytest.mark.parametrize("name", [name for name in CALLS if not name.startswith("soft")])
+def test_images_in_triton(name: str, max_output: int) -> None:
+    function, options = CALLS[name]
+    boxes, masks, scores, ids = _images(70 if name == "masks" else 200)
+    things = masks if name == "masks" else boxes
+    for classes in (ids, None):
+        args, more = (things, scores, classes), {**options, "padded": True, "max_output": max_output}
+        native, triton = (function(*args, backend=backend, **more) for backend in ("native", "triton"))
+        for n, t in zip(native, triton, strict=True):
+            torch.testing.assert_close(t, n, rtol=1e-12, atol=1e-12)
 
 
 def test_padded_of_no_images_and_no_boxes() -> None:

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import NUMBERS, Op
+from visionops._op import NATIVE, NUMBERS, TRITON, Op
 
 
 def _fake(masks1: Tensor, masks2: Tensor) -> Tensor:
     return masks1.new_empty((masks1.shape[0], masks2.shape[0]), dtype=torch.float32)
 
 
-MASK_IOU = Op("mask_iou", fake=_fake)
+MASK_IOU = Op("mask_iou", fake=_fake, backends=(NATIVE, TRITON))
 
 
 @MASK_IOU.public
@@ -25,7 +25,7 @@ def mask_iou(masks1: Tensor, masks2: Tensor, *, backend: str | None = None) -> T
     Args:
         masks1: (N, H, W) bool, floating or integer.
         masks2: (M, H, W) bool, floating or integer.
-        backend: "native", or None for the first that can run.
+        backend: "native", "triton", or None for the first that can run.
 
     Returns:
         (N, M) float32, without a gradient.

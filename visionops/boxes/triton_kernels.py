@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visionops._op import INTERPRETED, result_dtype
 from visionops._triton_launch import launch
+from visionops.boxes.triton_masks import mask_iou as mask_iou
 from visionops.boxes.triton_pair import coordinate_gradient, load_boxes, measure, pair_gradient, pair_value
 
 _WIDE = (torch.float64, torch.int32, torch.int64)

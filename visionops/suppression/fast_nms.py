@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import Op
+from visionops._op import NATIVE, TRITON, Op
 from visionops.suppression.nms import check_candidates, classes_of, nms_fake, nms_padded_fake, vmap_images
 
-FAST_NMS = Op("fast_nms", fake=nms_fake)
-FAST_NMS_PADDED = Op("fast_nms_padded", fake=nms_padded_fake, vmap=vmap_images)
+FAST_NMS = Op("fast_nms", fake=nms_fake, backends=(NATIVE, TRITON))
+FAST_NMS_PADDED = Op("fast_nms_padded", fake=nms_padded_fake, vmap=vmap_images, backends=(NATIVE, TRITON))
 
 
 @FAST_NMS.public
@@ -41,7 +41,7 @@ def fast_nms(
         max_output: At most so many per image over all classes, the best ones; None for all.
         pixel_offset: 1 if x2 and y2 name the last pixel inside the box.
         padded: Return fixed sizes, which needs `max_output`.
-        backend: "native", or None for the first that can run.
+        backend: "native", "triton", or None for the first that can run.
 
     Returns:
         (K,) int64 indices by descending score; or, with `padded`, (..., max_output) int64 indices filled with -1,

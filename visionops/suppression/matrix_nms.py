@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._codes import MATRIX_NMS_KERNELS
-from visionops._op import FLOATING, NUMBERS, Op, indices_of_unknown_number
+from visionops._op import FLOATING, NATIVE, NUMBERS, TRITON, Op, indices_of_unknown_number
 from visionops.suppression.nms import check_candidates, check_classes, classes_of, vmap_images
 
 
@@ -67,10 +67,11 @@ def _fake_masks_padded(
     return _fake_padded(masks, scores, idxs, kernel, sigma, score_threshold, max_output, 0)
 
 
-MATRIX_NMS = Op("matrix_nms", fake=_fake)
-MATRIX_NMS_PADDED = Op("matrix_nms_padded", fake=_fake_padded, vmap=vmap_images)
-MASK_MATRIX_NMS = Op("mask_matrix_nms", fake=_fake_masks)
-MASK_MATRIX_NMS_PADDED = Op("mask_matrix_nms_padded", fake=_fake_masks_padded, vmap=vmap_images)
+BACKENDS = NATIVE, TRITON
+MATRIX_NMS = Op("matrix_nms", fake=_fake, backends=BACKENDS)
+MATRIX_NMS_PADDED = Op("matrix_nms_padded", fake=_fake_padded, vmap=vmap_images, backends=BACKENDS)
+MASK_MATRIX_NMS = Op("mask_matrix_nms", fake=_fake_masks, backends=BACKENDS)
+MASK_MATRIX_NMS_PADDED = Op("mask_matrix_nms_padded", fake=_fake_masks_padded, vmap=vmap_images, backends=BACKENDS)
 
 
 @MATRIX_NMS.public
@@ -104,7 +105,7 @@ def matrix_nms(
         max_output: At most so many per image over all classes, the best ones; None for all.
         pixel_offset: 1 if x2 and y2 name the last pixel inside the box.
         padded: Return fixed sizes, which needs `max_output`.
-        backend: "native", or None for the first that can run.
+        backend: "native", "triton", or None for the first that can run.
 
     Returns:
         (K,) int64 indices by descending decayed score and (K,) those scores, in the dtype of `scores` and without a
@@ -155,7 +156,7 @@ def mask_matrix_nms(
         score_threshold: Masks survive with a strictly greater decayed score; None for no threshold.
         max_output: At most so many per image over all classes, the best ones; None for all.
         padded: Return fixed sizes, which needs `max_output`.
-        backend: "native", or None for the first that can run.
+        backend: "native", "triton", or None for the first that can run.
 
     Returns:
         (K,) int64 indices by descending decayed score and (K,) those scores, in the dtype of `scores` and without a
