@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`: IoU and NMS on a GPU against torchvision, eager torch and torch.compile.
+"""`python -m benchmarks.gpu`: IoU and suppression on a GPU against torchvision, eager torch and torch.compile.
 
 A call is timed by CUDA events, its median with a cold and with a warm L2; beside it stand the kernels it launches, the
 times it makes the host wait, and the memory it needs beyond its inputs. A row is timed only after its result was that
@@ -73,7 +73,30 @@ def workloads(small: bool) -> list[tuple[str, Callable[..., Any], dict[str, Any]
         ids = torch.from_numpy(rng.integers(classes, size=n // scale))
         ours = partial(visionops.batched_nms, iou_threshold=threshold)
         found.append((f"NMS-{name}", ours, _nms_peers("batched_nms", threshold), [boxes, scores, ids]))
+    return found + _rescoring(rng, scale)
+
+
+def _rescoring(
+    rng: np.random.Generator, scale: int
+) -> list[tuple[str, Callable[..., Any], dict[str, Any], list[Tensor]]]:
+    """Soft, matrix and fast NMS; of soft NMS there is no peer on a GPU."""
+    found: list[tuple[str, Callable[..., Any], dict[str, Any], list[Tensor]]] = []
+    for n, classes in ((1000, 1), (4819, 5), (30_000, 80)):
+        boxes, scores = _tensor(clustered_boxes(rng, n // scale)), _tensor(rng.random(n // scale))
+        ids = torch.from_numpy(rng.integers(classes, size=n // scale))
+        for form in (visionops.soft_nms, visionops.matrix_nms, visionops.fast_nms):
+            ours = partial(_scores_of, form)
+            found.append((f"{form.__name__}-{n}x{classes}", ours, {}, [boxes, scores, ids]))
+    masks = torch.from_numpy(rng.random((500 // scale, 200, 336)) < 0.5)
+    ours = partial(_scores_of, visionops.mask_matrix_nms)
+    found.append(("mask_matrix_nms-500", ours, {}, [masks, _tensor(rng.random(500 // scale))]))
     return found
+
+
+def _scores_of(form: Callable[..., Any], *inputs: Tensor) -> Any:
+    """The decayed scores: the indices beside them may change places where scores nearly tie. Or indices alone."""
+    result = form(*inputs)
+    return result[1] if isinstance(result, tuple) else result
 
 
 def _tensor(values: Any) -> Tensor:

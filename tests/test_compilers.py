@@ -10,7 +10,7 @@ import torch
 
 import visionops
 from contract import first_smooth, outputs, tensors
-from visionops import batched_nms, box_iou, nms
+from visionops import batched_nms, box_iou, fast_nms, mask_matrix_nms, matrix_nms, nms, soft_nms
 from visionops._op import REGISTRY
 
 pytestmark = [
@@ -43,6 +43,19 @@ class Detect(torch.nn.Module):
         keep = batched_nms(boxes, scores, classes, 0.5, score_threshold=0.2)
         best = boxes[nms(boxes, scores, 0.5, max_output=3)]
         return keep, box_iou(boxes[keep] * 2, best, mode="giou"), nms(boxes, scores, 0.5, max_output=9, padded=True)
+
+
+class Rescore(torch.nn.Module):
+    """Each padded form of the suppressions that lower scores, and of fast NMS."""
+
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, masks: torch.Tensor) -> Any:
+        return (
+            *soft_nms(boxes, scores, classes, max_output=9, padded=True),
+            *soft_nms(boxes, scores, method="gaussian", max_output=9, padded=True),
+            *matrix_nms(boxes, scores, classes, max_output=9, padded=True),
+            *mask_matrix_nms(masks, scores, kernel="linear", max_output=9, padded=True),
+            *fast_nms(boxes, scores, classes, max_output=9, padded=True),
+        )
 
 
 class Suppress(torch.nn.Module):
@@ -83,3 +96,10 @@ def test_the_tail_of_a_detector(n: int, tmp_path: Path) -> None:
 
 def test_no_boxes(tmp_path: Path) -> None:
     check(Suppress(), (torch.empty(0, 4), torch.empty(0), torch.empty(0, dtype=torch.int64)), tmp_path)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5000])
+def test_padded_rescoring(n: int, tmp_path: Path) -> None:
+    boxes, scores = torch.rand(n, 4) * 50, torch.rand(n)
+    boxes[:, 2:] += boxes[:, :2]
+    check(Rescore(), (boxes, scores, torch.arange(n) % 7, torch.rand(n, 6, 7) < 0.5), tmp_path)
