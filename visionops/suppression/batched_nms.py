@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from visionops import _check
-from visionops.suppression.nms import NMS, NMS_PADDED, check_candidates, classes_of
+from visionops.suppression._call import check_candidates, classes_of
+from visionops.suppression.nms import NMS, NMS_PADDED
 
 
 @NMS.public

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._op import NATIVE, TRITON, Op
-from visionops.suppression.nms import check_candidates, classes_of, nms_fake, nms_padded_fake, vmap_images
+from visionops.suppression._call import check_candidates, classes_of, nms_fake, nms_padded_fake, vmap_images
 
 FAST_NMS = Op("fast_nms", fake=nms_fake, backends=(NATIVE, TRITON))
 FAST_NMS_PADDED = Op("fast_nms_padded", fake=nms_padded_fake, vmap=vmap_images, backends=(NATIVE, TRITON))

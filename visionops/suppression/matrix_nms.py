@@ -9,8 +9,15 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._codes import MATRIX_NMS_KERNELS
-from visionops._op import FLOATING, NATIVE, NUMBERS, TRITON, Op, indices_of_unknown_number
-from visionops.suppression.nms import check_candidates, check_classes, classes_of, vmap_images
+from visionops._op import FLOATING, NATIVE, NUMBERS, TRITON, Op
+from visionops.suppression._call import (
+    check_candidates,
+    check_classes,
+    classes_of,
+    rescored,
+    rescored_padded,
+    vmap_images,
+)
 
 
 def _fake(
@@ -23,8 +30,7 @@ def _fake(
     max_output: int | None,
     pixel_offset: int,
 ) -> tuple[Tensor, Tensor]:
-    indices = indices_of_unknown_number(boxes)
-    return indices, scores.new_empty(indices.shape)
+    return rescored(boxes, scores)
 
 
 def _fake_padded(
@@ -37,10 +43,7 @@ def _fake_padded(
     max_output: int,
     pixel_offset: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    leading = scores.shape[:-1]
-    rows = (*leading, max_output)
-    counts = boxes.new_empty(leading, dtype=torch.int64)
-    return boxes.new_empty(rows, dtype=torch.int64), scores.new_empty(rows), counts
+    return rescored_padded(boxes, scores, max_output)
 
 
 def _fake_masks(
@@ -52,7 +55,7 @@ def _fake_masks(
     score_threshold: float | None,
     max_output: int | None,
 ) -> tuple[Tensor, Tensor]:
-    return _fake(masks, scores, idxs, kernel, sigma, score_threshold, max_output, 0)
+    return rescored(masks, scores)
 
 
 def _fake_masks_padded(
@@ -64,7 +67,7 @@ def _fake_masks_padded(
     score_threshold: float | None,
     max_output: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _fake_padded(masks, scores, idxs, kernel, sigma, score_threshold, max_output, 0)
+    return rescored_padded(masks, scores, max_output)
 
 
 BACKENDS = NATIVE, TRITON

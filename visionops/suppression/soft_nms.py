@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visionops import _check
 from visionops._codes import SOFT_NMS_METHODS
-from visionops._op import Op, indices_of_unknown_number
-from visionops.suppression.nms import check_candidates, classes_of, vmap_images
+from visionops._op import Op
+from visionops.suppression._call import check_candidates, classes_of, rescored, rescored_padded, vmap_images
 
 
 def _fake(
@@ -24,8 +23,7 @@ def _fake(
     max_output: int | None,
     pixel_offset: int,
 ) -> tuple[Tensor, Tensor]:
-    indices = indices_of_unknown_number(boxes)
-    return indices, scores.new_empty(indices.shape)
+    return rescored(boxes, scores)
 
 
 def _fake_padded(
@@ -39,10 +37,7 @@ def _fake_padded(
     max_output: int,
     pixel_offset: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    leading = scores.shape[:-1]
-    rows = (*leading, max_output)
-    counts = boxes.new_empty(leading, dtype=torch.int64)
-    return boxes.new_empty(rows, dtype=torch.int64), scores.new_empty(rows), counts
+    return rescored_padded(boxes, scores, max_output)
 
 
 SOFT_NMS = Op("soft_nms", fake=_fake)
