@@ -30,7 +30,7 @@ from visionops.testing import Case, compare
 FROZEN = {"complete_box_iou": "alpha is a constant in the gradient, as in the authors' code"}
 # Linear operations; the others raise at the second differentiation.
 TWICE = {"box_convert"}
-# Of the order in which an emulated GPU runs blocks and threads.
+# Of the order in which an emulated GPU runs blocks and threads, which no dtype changes.
 SEEDS = (0, 1, 2)
 
 AGREEMENTS = [
@@ -39,7 +39,7 @@ AGREEMENTS = [
     if target.why_not is None
     for case in cases_of(target.public)
     for dtype in (DTYPES if has_floats(case) else ["float64"])
-    for seed in (SEEDS if target.backend is EMULATED else SEEDS[:1])
+    for seed in (SEEDS if target.backend is EMULATED and dtype == "float32" else SEEDS[:1])
 ]
 
 
