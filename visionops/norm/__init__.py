@@ -1,3 +1,7 @@
-"""Room `norm`: normalisation over channels, fused with what follows it; so far its meaning only."""
+"""Room `norm`: normalisation over channels, fused with what follows it."""
 
-__all__: list[str] = []
+from visionops.norm.fused_batch_norm import fused_batch_norm
+
+__all__ = [
+    "fused_batch_norm",
+]

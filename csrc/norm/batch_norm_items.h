@@ -1,0 +1,240 @@
+// How batch norm walks over an image: items of work, contiguous runs of elements, and a channel's coefficients.
+#pragma once
+
+#include "norm/fused_batch_norm.h"
+#include "norm/slope_bits.h"
+
+namespace visionops::VISIONOPS_ISA {
+
+// Elements that are loaded, computed and stored at a time: several such arrays fit into the first cache.
+constexpr int64_t kChunk = 1024;
+
+// Columns that are summed at a time, and of a row of few channels, which repeats them.
+constexpr int64_t kColumns = 512;
+
+constexpr int64_t kRowsPerItem = 32;        // channels last
+constexpr int64_t kElementsPerItem = 8192;  // of a channel otherwise
+
+constexpr int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/// Contiguous elements. With channels last each has its column of coefficients, otherwise all have one.
+struct Run {
+  int64_t first, count;
+  int64_t column;
+  int64_t bits;  // byte of the first one's bit
+};
+
+/// An image as rows of columns: with channels last some pixels, so that few channels still fill vectors, otherwise one
+/// channel of one image.
+struct Walk {
+  const BatchNormProblem& problem;
+  int64_t repeats;   // pixels of a row, channels last
+  int64_t columns;   // coefficients of one kind
+  int64_t row_bits;  // bytes
+  int64_t images;    // of an item, otherwise
+  int64_t slice;     // pixels of an item, otherwise
+  int64_t slices, items_per_channel, items;
+
+  explicit Walk(const BatchNormProblem& problem) : problem(problem) {
+    const int64_t batch = problem.batch, channels = problem.channels, pixels = problem.pixels;
+    if (problem.channels_last) {
+      repeats = larger(kColumns / channels, 1);
+      columns = repeats * channels;
+      row_bits = bit_bytes(columns);
+      images = slice = slices = items_per_channel = 0;
+      items = blocks(rows(), kRowsPerItem);
+    } else {
+      repeats = 1;
+      columns = channels;
+      row_bits = bit_bytes(pixels);
+      images = larger(kElementsPerItem / pixels, 1);
+      // Slices begin at whole bytes of bits and whole vectors.
+      slice = blocks(blocks(pixels, blocks(pixels, kElementsPerItem)), 64) * 64;
+      slices = blocks(pixels, slice);
+      items_per_channel = blocks(batch, images) * slices;
+      items = channels * items_per_channel;
+    }
+  }
+
+  int64_t rows() const {
+    return problem.channels_last ? blocks(problem.batch * problem.pixels, repeats) : problem.batch * problem.channels;
+  }
+
+  /// Elements of a channel in the p-th item that has some of it.
+  int64_t count_of(int64_t p) const {
+    if (problem.channels_last) {
+      const int64_t pixels = kRowsPerItem * repeats;
+      return smaller(pixels, problem.batch * problem.pixels - p * pixels);
+    }
+    const int64_t image = p / slices * images, pixel = p % slices * slice;
+    return smaller(images, problem.batch - image) * smaller(slice, problem.pixels - pixel);
+  }
+
+  int64_t pieces() const { return problem.channels_last ? items : items_per_channel; }
+
+  /// Place of the moments of a channel in its p-th item.
+  int64_t moments_of(int64_t channel, int64_t p) const {
+    return problem.channels_last ? p * problem.channels + channel : channel * items_per_channel + p;
+  }
+
+  /// Calls f(run) for each run of an item, in order.
+  template <class F>
+  void runs(int64_t item, F&& f) const {
+    if (problem.channels_last) {
+      const int64_t total = problem.batch * problem.pixels * problem.channels;
+      const int64_t end = smaller((item + 1) * kRowsPerItem, rows());
+      for (int64_t row = item * kRowsPerItem; row < end; ++row) {
+        f(Run{row * columns, smaller(columns, total - row * columns), 0, row * row_bits});
+      }
+    } else {
+      const int64_t channel = item / items_per_channel, p = item % items_per_channel;
+      const int64_t image = p / slices * images, pixel = p % slices * slice;
+      const int64_t end = smaller(image + images, problem.batch), count = smaller(slice, problem.pixels - pixel);
+      for (int64_t b = image; b < end; ++b) {
+        const int64_t row = b * problem.channels + channel;
+        f(Run{row * problem.pixels + pixel, count, channel, row * row_bits + pixel / 8});
+      }
+    }
+  }
+
+  /// Calls f(run) for each run of an item, cut into chunks.
+  template <class F>
+  void chunks(int64_t item, F&& f) const {
+    runs(item, [&](const Run& run) {
+      for (int64_t i = 0; i < run.count; i += kChunk) {
+        const int64_t column = problem.channels_last ? run.column + i : run.column;
+        f(Run{run.first + i, smaller(kChunk, run.count - i), column, run.bits + i / 8});
+      }
+    });
+  }
+};
+
+/// n elements as they are computed with: themselves, or widened into a buffer.
+template <class T>
+inline const Compute<T>* loaded(const T* from, int64_t n, Compute<T>* buffer) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    return from;
+  } else {
+    widen(from, buffer, n);
+    return buffer;
+  }
+}
+
+/// Where to compute what is then stored at `to`: there itself, or a buffer.
+template <class T>
+inline Compute<T>* place(T* to, Compute<T>* buffer) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    return to;
+  } else {
+    return buffer;
+  }
+}
+
+template <class T>
+inline void store(const Compute<T>* values, int64_t n, T* to) {
+  if constexpr (!std::is_same_v<T, Compute<T>>) narrow(values, to, n);
+}
+
+/// Coefficients in one array after the other: of a channel, or repeated over the columns of a row.
+template <class C>
+struct Coefficients {
+  const C* centre;    // the mean, rounded
+  const C* scale;     // weight / sqrt(var + eps)
+  const C* shift;     // bias, less the scaled remainder of the mean
+  const C* response;  // in training, of the gradient to the centred input
+  const C* constant;  // likewise
+
+  Coefficients(const void* memory, int64_t columns)
+      : centre(static_cast<const C*>(memory)),
+        scale(centre + columns),
+        shift(scale + columns),
+        response(shift + columns),
+        constant(response + columns) {}
+
+  Coefficients from(int64_t column) const {
+    Coefficients moved = *this;
+    moved.centre += column;
+    moved.scale += column;
+    moved.shift += column;
+    moved.response += column;
+    moved.constant += column;
+    return moved;
+  }
+};
+
+/// Writes one coefficient of a channel to every column that has it.
+template <class C>
+inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
+  for (int64_t r = 0; r < walk.repeats; ++r) array[r * walk.problem.channels + channel] = static_cast<C>(value);
+}
+
+/// z = (x - centre) * scale + shift, and the residual unless null; kStep 1 with a column each, 0 with one for all.
+template <int kStep, class C>
+inline void before_activation(const C* __restrict x, const C* __restrict residual, const Coefficients<C>& by, int64_t n,
+                              C* __restrict z) {
+  const C* __restrict centre = by.centre, * __restrict scale = by.scale, * __restrict shift = by.shift;
+  if (residual != nullptr) {
+    for (int64_t i = 0; i < n; ++i) {
+      z[i] = (x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i] + residual[i];
+    }
+  } else {
+    for (int64_t i = 0; i < n; ++i) z[i] = (x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i];
+  }
+}
+
+/// Sums of u and of u v over elements of one channel, each in as many lanes as a vector of 64 bytes has.
+template <class C>
+struct LaneSums {
+  static constexpr int64_t kLanes = 64 / sizeof(C);
+  C first[kLanes] = {}, second[kLanes] = {};
+
+  /// Adds n elements, u and v less their origins.
+  void add(const C* __restrict u, C origin_u, const C* __restrict v, C origin_v, int64_t n) {
+    C sums[kLanes], products[kLanes];  // in registers
+    for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] = first[lane], products[lane] = second[lane];
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const C value = u[i + lane] - origin_u;
+        sums[lane] += value;
+        products[lane] += value * (v[i + lane] - origin_v);
+      }
+    }
+    for (int64_t lane = 0; i < n; ++i, ++lane) {
+      const C value = u[i] - origin_u;
+      sums[lane] += value;
+      products[lane] += value * (v[i] - origin_v);
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) first[lane] = sums[lane], second[lane] = products[lane];
+  }
+
+  double sum() const { return total(first); }
+  double products() const { return total(second); }
+
+ private:
+  static double total(const C* lanes) {
+    double sum = 0;
+    for (int64_t lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
+    return sum;
+  }
+};
+
+/// The same over rows, in a lane for each column.
+template <class C>
+struct ColumnSums {
+  C first[kColumns] = {}, second[kColumns] = {};
+
+  /// Adds a row of n columns, u and v less their origins.
+  void add(const C* __restrict u, const C* __restrict origin_u, const C* __restrict v, const C* __restrict origin_v,
+           int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      const C value = u[i] - origin_u[i];
+      first[i] += value;
+      second[i] += value * (v[i] - origin_v[i]);
+    }
+  }
+};
+
+}  // namespace visionops::VISIONOPS_ISA
