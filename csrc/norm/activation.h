@@ -112,10 +112,9 @@ inline bool is_steep(C x) {
 
 constexpr double slope_elsewhere(Activation a) { return a == Activation::leaky_relu ? 0.01 : 0.0; }
 
-/// The derivative; at a kink it is torch's.
+/// The derivative where it is not one of two values; at hardswish's kinks it is torch's.
 template <Activation a, class C>
 inline C slope(C x) {
-  if constexpr (is_kinked(a)) return is_steep<a>(x) ? C(1) : C(slope_elsewhere(a));
   if constexpr (a == Activation::silu) {
     const C s = sigmoid(x);
     return s * (1 + x * (1 - s));

@@ -192,10 +192,12 @@ struct LaneSums {
 
   /// Adds n elements, u and v less their origins.
   void add(const C* __restrict u, C origin_u, const C* __restrict v, C origin_v, int64_t n) {
-    C sums[kLanes], products[kLanes];  // in registers
+    C sums[kLanes], products[kLanes];  // in registers; unrolled loops over them GCC 12 would vectorise across, badly
+#pragma GCC unroll 1
     for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] = first[lane], products[lane] = second[lane];
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         const C value = u[i + lane] - origin_u;
         sums[lane] += value;
@@ -207,6 +209,7 @@ struct LaneSums {
       sums[lane] += value;
       products[lane] += value * (v[i] - origin_v);
     }
+#pragma GCC unroll 1
     for (int64_t lane = 0; lane < kLanes; ++lane) first[lane] = sums[lane], second[lane] = products[lane];
   }
 

@@ -58,10 +58,10 @@ using FusedBatchNorm = void(const BatchNormProblem& problem, const void* coeffic
                             int64_t begin, int64_t end);
 VISIONOPS_KERNEL(FusedBatchNorm, fused_batch_norm)
 
-/// The gradient that arrives. Without bits, the slope is computed anew from input and residual.
+/// The gradient that arrives.
 struct BatchNormGradient {
   const void* grad;     // laid out as the input, of its dtype
-  const uint8_t* bits;  // as fused_batch_norm wrote them, or null
+  const uint8_t* bits;  // of a kinked activation, as fused_batch_norm wrote them; others compute their slope anew
   bool training;        // the statistics were the batch's: they move with the input
 };
 

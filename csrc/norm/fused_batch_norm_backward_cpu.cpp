@@ -34,14 +34,14 @@ struct Backward {
     C buffer_g[kChunk];
     if constexpr (a == Activation::none) return loaded(grad + run.first, run.count, inner);
     const C* g = loaded(grad + run.first, run.count, buffer_g);
-    if (is_kinked(a) && gradient.bits != nullptr) {
-      times_slope_of_bits(gradient.bits + run.bits, static_cast<C>(slope_elsewhere(a)), g, run.count, inner);
-      return inner;
+    if constexpr (is_kinked(a)) {
+      times_slope_of_bits<a>(gradient.bits + run.bits, g, run.count, inner);
+    } else {
+      C buffer_r[kChunk], z[kChunk];
+      const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
+      before_activation<kStep>(x, r, coefficients.from(run.column), run.count, z);
+      for (int64_t i = 0; i < run.count; ++i) inner[i] = g[i] * slope<a>(z[i]);
     }
-    C buffer_r[kChunk], z[kChunk];
-    const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
-    before_activation<kStep>(x, r, coefficients.from(run.column), run.count, z);
-    for (int64_t i = 0; i < run.count; ++i) inner[i] = g[i] * slope<a>(z[i]);
     return inner;
   }
 

@@ -208,10 +208,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fused_batch_norm_backward_op(
   const PerChannel known_mean(mean, channels, "mean: expected a floating (C,)");
   const PerChannel known_var(var, channels, "var: expected a floating (C,)");
   const Activation function = activation_of(activation);
-  const bool from_bits = bits.numel() > 0;
-  check(!from_bits || (is_kinked(function) && bits.scalar_type() == ScalarType::Byte && bits.is_contiguous()),
-        "bits: expected uint8, contiguous, of an activation with a kink");
-  const bool reads_input = training || with_affine || (function != Activation::none && !from_bits);
+  const bool kinked = is_kinked(function);
+  check(bits.scalar_type() == ScalarType::Byte && bits.is_contiguous(), "bits: expected a contiguous uint8");
+  const bool reads_input = training || with_affine || (function != Activation::none && !kinked);
   check(input.has_value() || !reads_input || grad.numel() == 0, "input: expected a tensor, for this gradient needs it");
 
   Tensor grad_input = image.empty();
@@ -221,9 +220,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fused_batch_norm_backward_op(
     const BatchNormProblem problem = image.problem(reads_input ? image.dense.const_data_ptr() : nullptr,
                                                    residual.has_value() ? other.const_data_ptr() : nullptr, function);
     const BatchNormPlan plan = batch_norm_plan(problem);
-    check(!from_bits || bits.numel() == plan.bit_bytes, "bits: expected those of the forward call");
-    const BatchNormGradient gradient = {
-        arriving.const_data_ptr(), from_bits ? static_cast<const uint8_t*>(bits.const_data_ptr()) : nullptr, training};
+    check(!kinked || bits.numel() == plan.bit_bytes, "bits: expected those of the forward call");
+    const BatchNormGradient gradient = {arriving.const_data_ptr(), static_cast<const uint8_t*>(bits.const_data_ptr()),
+                                        training};
     const BatchNormChannels known = {gain.data(), offset.data(), known_mean.data(), known_var.data(), eps};
     void* data = grad_input.mutable_data_ptr();
     void* residual_data = with_residual ? grad_residual.mutable_data_ptr() : nullptr;

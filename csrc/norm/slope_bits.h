@@ -68,16 +68,25 @@ inline void write_bits(const C* x, int64_t n, uint8_t* bits) {
   if (i < n) bits[i / 8] = steep_bits<a>(x + i, n - i);
 }
 
-/// out = grad where the bit is set, `elsewhere` times grad where not.
-template <class C>
-inline void times_slope_of_bits(const uint8_t* bits, C elsewhere, const C* __restrict grad, int64_t n,
-                                C* __restrict out) {
+/// A gradient before the activation: itself where the slope is 1, nothing where it is 0, infinite as it may be.
+template <Activation a, class C>
+inline C passed(C grad, bool steep) {
+  constexpr C elsewhere = static_cast<C>(slope_elsewhere(a));
+  return steep ? grad : elsewhere == 0 ? C(0) : grad * elsewhere;
+}
+
+/// out = grad times the slope that the bits tell.
+template <Activation a, class C>
+inline void times_slope_of_bits(const uint8_t* bits, const C* __restrict grad, int64_t n, C* __restrict out) {
+  // Selected by a constant each, for not every instruction set shifts lanes by different counts.
+  static constexpr int kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
   int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    const int eight = bits[i / 8];
-    for (int k = 0; k < 8; ++k) out[i + k] = eight >> k & 1 ? grad[i + k] : grad[i + k] * elsewhere;
+  for (; i + 16 <= n; i += 16) {
+    const int sixteen = bits[i / 8] | bits[i / 8 + 1] << 8;
+#pragma GCC unroll 1
+    for (int k = 0; k < 16; ++k) out[i + k] = passed<a>(grad[i + k], (sixteen & kBits[k]) != 0);
   }
-  for (; i < n; ++i) out[i] = bits[i / 8] >> (i % 8) & 1 ? grad[i] : grad[i] * elsewhere;
+  for (; i < n; ++i) out[i] = passed<a>(grad[i], (bits[i / 8] >> (i % 8) & 1) != 0);
 }
 
 }  // namespace visionops::VISIONOPS_ISA

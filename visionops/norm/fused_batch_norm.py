@@ -102,8 +102,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
         mean, var = batch_mean, batch_var
     _, ctx.with_affine, with_bias, *_, ctx.with_residual, _, _ = ctx.needs_input_grad
     ctx.with_affine = ctx.with_affine or with_bias
-    from_bits = bits.numel() > 0
-    recomputes = ctx.activation != ACTIVATIONS[None] and not from_bits
+    recomputes = ctx.activation != ACTIVATIONS[None] and ctx.activation not in KINKED
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
         input if ctx.training or ctx.with_affine or recomputes else None,
@@ -174,9 +173,9 @@ def fused_batch_norm(
     towards the batch's mean and unbiased variance; an empty batch leaves them.
 
     Statistics are exact to about the input's own rounding however far from 0 it lies, and the same at any number of
-    threads. Saved for backward are input and statistics; in place of what the activation saw, for relu, leaky_relu and
-    relu6 with a residual a bit an element, for silu, hardswish and gelu with one the residual. Without training and
-    gradients of weight and bias, relu, leaky_relu and relu6 save the bits and not the input.
+    threads. Saved for backward are input and statistics, for relu, leaky_relu and relu6 a bit an element, and for silu,
+    hardswish and gelu the residual. The input is not saved where its gradient does not depend on it: without training
+    and gradients of weight and bias, unless for silu, hardswish and gelu.
 
     Args:
         input: (B, C, H, W) floating, of either memory layout, which the result shares.
@@ -238,8 +237,7 @@ def fused_batch_norm(
 
     number = ACTIVATIONS[activation]
     tensors = (input, weight, bias, running_mean, running_var, residual)
-    # In training without a residual, the input and its statistics say on which side of a kink an element lies.
-    with_bits = number in KINKED and (residual is not None or not training) and needs_autograd(tensors)
+    with_bits = number in KINKED and needs_autograd(tensors)
     output, _, _, *moved, _ = FUSED_BATCH_NORM(
         *tensors[:5], bool(training), float(momentum), float(eps), residual, number, with_bits, backend=backend
     )
