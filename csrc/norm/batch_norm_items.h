@@ -10,7 +10,7 @@ namespace visionops::VISIONOPS_ISA {
 constexpr int64_t kChunk = 1024;
 
 // Columns that are summed at a time, and of a row of few channels, which repeats them.
-constexpr int64_t kColumns = 512;
+constexpr int64_t kColumns = 256;
 
 constexpr int64_t kRowsPerItem = 32;        // channels last
 constexpr int64_t kElementsPerItem = 8192;  // of a channel otherwise
@@ -30,11 +30,12 @@ struct Run {
 /// channel of one image.
 struct Walk {
   const BatchNormProblem& problem;
-  int64_t repeats;   // pixels of a row, channels last
-  int64_t columns;   // coefficients of one kind
-  int64_t row_bits;  // bytes
-  int64_t images;    // of an item, otherwise
-  int64_t slice;     // pixels of an item, otherwise
+  int64_t repeats;       // pixels of a row, channels last
+  int64_t columns;       // of a row, channels last
+  int64_t coefficients;  // of one kind, up to a multiple of the longest vector
+  int64_t row_bits;      // bytes
+  int64_t images;        // of an item, otherwise
+  int64_t slice;         // pixels of an item, otherwise
   int64_t slices, items_per_channel, items;
 
   explicit Walk(const BatchNormProblem& problem) : problem(problem) {
@@ -56,6 +57,7 @@ struct Walk {
       items_per_channel = blocks(batch, images) * slices;
       items = channels * items_per_channel;
     }
+    coefficients = blocks(columns, 16) * 16;
   }
 
   int64_t rows() const {
@@ -146,12 +148,12 @@ struct Coefficients {
   const C* response;  // in training, of the gradient to the centred input
   const C* constant;  // likewise
 
-  Coefficients(const void* memory, int64_t columns)
+  Coefficients(const void* memory, int64_t stride)
       : centre(static_cast<const C*>(memory)),
-        scale(centre + columns),
-        shift(scale + columns),
-        response(shift + columns),
-        constant(response + columns) {}
+        scale(centre + stride),
+        shift(scale + stride),
+        response(shift + stride),
+        constant(response + stride) {}
 
   Coefficients from(int64_t column) const {
     Coefficients moved = *this;
@@ -170,17 +172,20 @@ inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
   for (int64_t r = 0; r < walk.repeats; ++r) array[r * walk.problem.channels + channel] = static_cast<C>(value);
 }
 
-/// z = (x - centre) * scale + shift, and the residual unless null; kStep 1 with a column each, 0 with one for all.
-template <int kStep, class C>
-inline void before_activation(const C* __restrict x, const C* __restrict residual, const Coefficients<C>& by, int64_t n,
-                              C* __restrict z) {
+/// z = activation((x - centre) * scale + shift + residual), the residual unless null; kStep 1 with a column of
+/// coefficients for each element, 0 with one for all.
+template <Activation a, int kStep, class C>
+inline void normalised(const C* __restrict x, const C* __restrict residual, const Coefficients<C>& by, int64_t n,
+                       C* __restrict z) {
   const C* __restrict centre = by.centre, * __restrict scale = by.scale, * __restrict shift = by.shift;
   if (residual != nullptr) {
     for (int64_t i = 0; i < n; ++i) {
-      z[i] = (x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i] + residual[i];
+      z[i] = activated<a>((x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i] + residual[i]);
     }
   } else {
-    for (int64_t i = 0; i < n; ++i) z[i] = (x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i];
+    for (int64_t i = 0; i < n; ++i) {
+      z[i] = activated<a>((x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i]);
+    }
   }
 }
 
@@ -227,7 +232,10 @@ struct LaneSums {
 /// The same over rows, in a lane for each column.
 template <class C>
 struct ColumnSums {
-  C first[kColumns] = {}, second[kColumns] = {};
+  static constexpr int kRows = 4;  // added at a time, so that sums are loaded and stored more rarely than elements
+
+  alignas(64) C first[kColumns] = {};
+  alignas(64) C second[kColumns] = {};
 
   /// Adds a row of n columns, u and v less their origins.
   void add(const C* __restrict u, const C* __restrict origin_u, const C* __restrict v, const C* __restrict origin_v,
@@ -238,6 +246,27 @@ struct ColumnSums {
       second[i] += value * (v[i] - origin_v[i]);
     }
   }
+
+  void add_rows(const C* const (&u)[kRows], const C* __restrict origin_u, const C* const (&v)[kRows],
+                const C* __restrict origin_v, int64_t n) {
+    const C* __restrict u0 = u[0], * __restrict u1 = u[1], * __restrict u2 = u[2], * __restrict u3 = u[3];
+    const C* __restrict v0 = v[0], * __restrict v1 = v[1], * __restrict v2 = v[2], * __restrict v3 = v[3];
+    for (int64_t i = 0; i < n; ++i) {
+      const C a = u0[i] - origin_u[i], b = u1[i] - origin_u[i], c = u2[i] - origin_u[i], d = u3[i] - origin_u[i];
+      first[i] += (a + b) + (c + d);
+      second[i] += (a * (v0[i] - origin_v[i]) + b * (v1[i] - origin_v[i])) +
+                   (c * (v2[i] - origin_v[i]) + d * (v3[i] - origin_v[i]));
+    }
+  }
 };
+
+/// Adds up what columns of `repeats` equal rows of channels hold, in double.
+template <class C>
+inline void folded(const C* columns, int64_t repeats, int64_t channels, double* __restrict sums) {
+  for (int64_t c = 0; c < channels; ++c) sums[c] = static_cast<double>(columns[c]);
+  for (int64_t r = 1; r < repeats; ++r) {
+    for (int64_t c = 0; c < channels; ++c) sums[c] += static_cast<double>(columns[r * channels + c]);
+  }
+}
 
 }  // namespace visionops::VISIONOPS_ISA

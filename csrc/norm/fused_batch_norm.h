@@ -33,13 +33,13 @@ struct BatchNormPlan {
   int64_t items;              // of work
   int64_t items_per_channel;  // items [k i, k (i + 1)) are those of channel i; 0 if channels_last: an item has all
   int64_t moments;            // pairs of doubles that the items fill
-  int64_t columns;            // coefficients of one kind
+  int64_t coefficients;       // of one kind
   int64_t bit_bytes;          // of one bit an element, rows padded to whole bytes
 };
 using BatchNormPlanOf = BatchNormPlan(const BatchNormProblem& problem);
 VISIONOPS_KERNEL(BatchNormPlanOf, batch_norm_plan)
 
-/// Writes the moments of items [begin, end): mean and sum of squared deviations of each channel in an item.
+/// Writes the moments of items [begin, end): means of each channel in each item, then sums of squared deviations.
 using BatchNormMoments = void(const BatchNormProblem& problem, double* moments, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(BatchNormMoments, batch_norm_moments)
 
@@ -48,7 +48,7 @@ using BatchNormStatistics = void(const BatchNormProblem& problem, const double* 
                                  int64_t begin, int64_t end);
 VISIONOPS_KERNEL(BatchNormStatistics, batch_norm_statistics)
 
-/// Writes the coefficients of channels [begin, end): room for 3 times `columns` doubles.
+/// Writes the coefficients of channels [begin, end): room for 3 kinds of doubles, aligned to 64 bytes.
 using BatchNormCoefficients = void(const BatchNormProblem& problem, const BatchNormChannels& channels,
                                    void* coefficients, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(BatchNormCoefficients, batch_norm_coefficients)
@@ -65,14 +65,14 @@ struct BatchNormGradient {
   bool training;        // the statistics were the batch's: they move with the input
 };
 
-/// Writes the sums of items [begin, end), shaped as moments: of the gradient before the activation, and of its products
-/// with the centred input. coefficients are batch_norm_coefficients'.
+/// Writes the sums of items [begin, end), shaped as moments: of the gradient before the activation, then of its
+/// products with the centred input. coefficients are batch_norm_coefficients'.
 using BatchNormBackwardSums = void(const BatchNormProblem& problem, const BatchNormGradient& gradient,
                                    const void* coefficients, double* sums, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(BatchNormBackwardSums, batch_norm_backward_sums)
 
 /// Merges the sums of channels [begin, end) into grad_weight and grad_bias, (C,), and, in training, into two further
-/// coefficients: room for 5 times `columns` doubles.
+/// kinds of coefficients: room for 5.
 using BatchNormBackwardCoefficients = void(const BatchNormProblem& problem, const BatchNormGradient& gradient,
                                            const BatchNormChannels& channels, const double* sums, double* grad_weight,
                                            double* grad_bias, void* coefficients, int64_t begin, int64_t end);

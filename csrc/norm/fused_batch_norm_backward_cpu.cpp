@@ -23,7 +23,7 @@ struct Backward {
       : problem(problem),
         gradient(gradient),
         walk(problem),
-        coefficients(coefficients, walk.columns),
+        coefficients(coefficients, walk.coefficients),
         input(static_cast<const T*>(problem.input)),
         residual(static_cast<const T*>(problem.residual)),
         grad(static_cast<const T*>(gradient.grad)) {}
@@ -31,15 +31,15 @@ struct Backward {
   /// The gradient of a run before the activation: grad itself, or computed into `inner`.
   template <Activation a, int kStep>
   const C* before(const Run& run, const C* x, C* inner) const {
-    C buffer_g[kChunk];
+    alignas(64) C buffer_g[kChunk];
     if constexpr (a == Activation::none) return loaded(grad + run.first, run.count, inner);
     const C* g = loaded(grad + run.first, run.count, buffer_g);
     if constexpr (is_kinked(a)) {
       times_slope_of_bits<a>(gradient.bits + run.bits, g, run.count, inner);
     } else {
-      C buffer_r[kChunk], z[kChunk];
+      alignas(64) C buffer_r[kChunk], z[kChunk];
       const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
-      before_activation<kStep>(x, r, coefficients.from(run.column), run.count, z);
+      normalised<Activation::none, kStep>(x, r, coefficients.from(run.column), run.count, z);
       for (int64_t i = 0; i < run.count; ++i) inner[i] = g[i] * slope<a>(z[i]);
     }
     return inner;
@@ -47,46 +47,57 @@ struct Backward {
 
   /// Of an item of one channel.
   template <Activation a>
-  void sums(int64_t item, double* out) const {
-    C buffer_x[kChunk], buffer_g[kChunk];
+  void sums(int64_t item, double* of_grad, double* of_products) const {
+    alignas(64) C buffer_x[kChunk], buffer_g[kChunk];
     LaneSums<C> sums;
     walk.chunks(item, [&](const Run& run) {
       const C* x = loaded(input + run.first, run.count, buffer_x);
       sums.add(before<a, 0>(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
     });
-    out[2 * item] = sums.sum();
-    out[2 * item + 1] = sums.products();
+    of_grad[item] = sums.sum();
+    of_products[item] = sums.products();
   }
 
   /// Of all channels in an item of rows, by blocks of columns.
   template <Activation a>
-  void sums_by_columns(int64_t item, double* out) const {
+  void sums_by_columns(int64_t item, double* of_grad, double* of_products) const {
+    constexpr int kRows = ColumnSums<C>::kRows;
     static constexpr C kNone[kColumns] = {};
-    C buffer_x[kColumns], buffer_g[kColumns];
+    alignas(64) C buffers_x[kRows][kColumns], buffers_g[kRows][kColumns];
     for (int64_t column = 0; column < walk.columns; column += kColumns) {
+      const int64_t columns = smaller(kColumns, walk.columns - column);
+      const C* const centre = coefficients.centre + column;
+      const C *x[kRows], *g[kRows];
       ColumnSums<C> sums;
+      int waiting = 0;
+      const auto add_singly = [&](int64_t count) {
+        for (int r = 0; r < waiting; ++r) sums.add(g[r], kNone, x[r], centre, count);
+        waiting = 0;
+      };
       walk.runs(item, [&](const Run& row) {
-        const int64_t count = smaller(smaller(kColumns, walk.columns - column), row.count - column);
-        if (count <= 0) return;
+        const int64_t count = smaller(columns, row.count - column);
+        if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
         const Run run = {row.first + column, count, column, row.bits + column / 8};
-        const C* x = loaded(input + run.first, count, buffer_x);
-        sums.add(before<a, 1>(run, x, buffer_g), kNone, x, coefficients.centre + column, count);
-      });
-      const int64_t channels = smaller(kColumns, problem.channels - column);
-      for (int64_t c = 0; c < channels; ++c) {
-        double* to = out + 2 * walk.moments_of(column + c, item);
-        to[0] = to[1] = 0;
-        for (int64_t r = 0; r < walk.repeats; ++r) {
-          to[0] += sums.first[r * problem.channels + c];
-          to[1] += sums.second[r * problem.channels + c];
+        x[waiting] = loaded(input + run.first, count, buffers_x[waiting]);
+        g[waiting] = before<a, 1>(run, x[waiting], buffers_g[waiting]);
+        ++waiting;
+        if (count < columns) {
+          add_singly(count);
+        } else if (waiting == kRows) {
+          sums.add_rows(g, kNone, x, centre, columns);
+          waiting = 0;
         }
-      }
+      });
+      add_singly(columns);
+      const int64_t channels = columns / walk.repeats, to = walk.moments_of(column, item);
+      folded(sums.first, walk.repeats, channels, of_grad + to);
+      folded(sums.second, walk.repeats, channels, of_products + to);
     }
   }
 
   template <Activation a, int kStep>
   void apply(T* grad_input, T* grad_residual, int64_t begin, int64_t end) const {
-    C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
+    alignas(64) C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
     for (int64_t item = begin; item < end; ++item) {
       walk.chunks(item, [&](const Run& run) {
         const C* x = input == nullptr ? nullptr : loaded(input + run.first, run.count, buffer_x);
@@ -123,9 +134,10 @@ void batch_norm_backward_sums(const BatchNormProblem& problem, const BatchNormGr
     const Backward<typename decltype(dtype)::type> backward(problem, gradient, coefficients);
     visit_activation(problem.activation, [&](auto tag) {
       constexpr Activation a = decltype(tag)::activation;
+      double* const products = sums + problem.channels * backward.walk.pieces();
       for (int64_t item = begin; item < end; ++item) {
-        problem.channels_last ? backward.template sums_by_columns<a>(item, sums)
-                              : backward.template sums<a>(item, sums);
+        problem.channels_last ? backward.template sums_by_columns<a>(item, sums, products)
+                              : backward.template sums<a>(item, sums, products);
       }
     });
   });
@@ -135,26 +147,28 @@ void batch_norm_backward_coefficients(const BatchNormProblem& problem, const Bat
                                       const BatchNormChannels& channels, const double* sums, double* grad_weight,
                                       double* grad_bias, void* coefficients, int64_t begin, int64_t end) {
   const Walk walk(problem);
-  const double count = static_cast<double>(problem.batch * problem.pixels);
+  const double* const products = sums + problem.channels * walk.pieces();
+  for (int64_t c = begin; c < end; ++c) grad_weight[c] = grad_bias[c] = 0;
+  for (int64_t p = 0; p < walk.pieces(); ++p) {
+    for (int64_t c = begin; c < end; ++c) {
+      grad_bias[c] += sums[walk.moments_of(c, p)];
+      grad_weight[c] += products[walk.moments_of(c, p)];
+    }
+  }
+  const double share = 1 / static_cast<double>(problem.batch * problem.pixels);
   visit_floating(problem.dtype, [&](auto tag) {
     using C = Compute<typename decltype(tag)::type>;
     C* const arrays = static_cast<C*>(coefficients);
     for (int64_t c = begin; c < end; ++c) {
-      double sum = 0, products = 0;
-      for (int64_t p = 0; p < walk.pieces(); ++p) {
-        sum += sums[2 * walk.moments_of(c, p)];
-        products += sums[2 * walk.moments_of(c, p) + 1];
-      }
       // The products are with x - centre; the mean differs from the centre by its rounding.
       const double rest = channels.mean[c] - static_cast<double>(arrays[c]);
       const double inverse = 1 / std::sqrt(channels.var[c] + channels.eps);
-      grad_bias[c] = sum;
-      grad_weight[c] = (products - rest * sum) * inverse;
+      grad_weight[c] = (grad_weight[c] - rest * grad_bias[c]) * inverse;
       if (!gradient.training) continue;
       const double scale = (channels.weight == nullptr ? 1 : channels.weight[c]) * inverse;
-      const double response = -scale * inverse * grad_weight[c] / count;
-      spread(response, arrays + 3 * walk.columns, walk, c);
-      spread(-scale * sum / count - response * rest, arrays + 4 * walk.columns, walk, c);
+      const double response = -scale * inverse * grad_weight[c] * share;
+      spread(response, arrays + 3 * walk.coefficients, walk, c);
+      spread(-scale * grad_bias[c] * share - response * rest, arrays + 4 * walk.coefficients, walk, c);
     }
   });
 }

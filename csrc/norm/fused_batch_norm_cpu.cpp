@@ -8,37 +8,10 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-// Of an item, whose mean is the origin of its sums. Where these lie far from the others, the channel's variance is
-// larger than the square of that distance by this share of an item: no digits that count are lost.
-constexpr int64_t kFirstRows = 8;
-
-/// Count, mean and sum of squared deviations of some elements.
-struct Moments {
-  double count, mean, squares;
-};
-
-/// From sums of deviations from an origin and of their squares.
-inline Moments moments_of_sums(double count, double origin, double sum, double squares) {
-  return {count, origin + sum / count, squares - sum * sum / count};
-}
-
-/// Of the union of parts, get(p) for p in [0, parts), at least one of them not empty.
-template <class Get>
-Moments merged(int64_t parts, Get&& get) {
-  Moments all = {0, 0, 0};
-  for (int64_t p = 0; p < parts; ++p) {
-    const Moments part = get(p);
-    all.count += part.count;
-    all.mean += part.count * part.mean;
-  }
-  all.mean /= all.count;
-  for (int64_t p = 0; p < parts; ++p) {
-    const Moments part = get(p);
-    const double distance = part.mean - all.mean;
-    all.squares += part.squares + part.count * distance * distance;
-  }
-  return all;
-}
+// Of a row of columns, whose mean is the origin of an item's sums; otherwise it is that of the first chunk. Where these
+// lie far from the rest of an item, the channel's variance holds their distance too: of its digits no more are lost
+// than an item is larger than they.
+constexpr int64_t kFirstRows = 4;
 
 template <class T>
 struct Forward {
@@ -56,8 +29,8 @@ struct Forward {
         residual(static_cast<const T*>(problem.residual)) {}
 
   /// Of an item of one channel.
-  void moments(int64_t item, double* out) const {
-    C buffer[kChunk];
+  void moments(int64_t item, double* mean, double* squares) const {
+    alignas(64) C buffer[kChunk];
     LaneSums<C> sums;
     C origin = 0;
     int64_t count = 0;
@@ -71,48 +44,74 @@ struct Forward {
       sums.add(x, origin, x, origin, run.count);
       count += run.count;
     });
-    const Moments found = moments_of_sums(static_cast<double>(count), origin, sums.sum(), sums.products());
-    out[2 * item] = found.mean;
-    out[2 * item + 1] = found.squares;
+    const double sum = sums.sum(), share = 1 / static_cast<double>(count);
+    mean[item] = static_cast<double>(origin) + sum * share;
+    squares[item] = sums.products() - sum * sum * share;
   }
 
   /// Of all channels in an item of rows, by blocks of columns.
-  void moments_by_columns(int64_t item, double* out) const {
-    C buffer[kColumns];
+  void moments_by_columns(int64_t item, double* mean, double* squares) const {
     for (int64_t column = 0; column < walk.columns; column += kColumns) {
-      const int64_t most = smaller(kColumns, walk.columns - column);
-      C origin[kColumns] = {};
-      int64_t rows = 0, full = 0, last = 0;
-      walk.runs(item, [&](const Run& run) {
-        // Only the image's last row may be short; its missing columns count for nothing.
-        const int64_t count = larger(smaller(most, run.count - column), 0);
-        if (full < kFirstRows && (run.count == walk.columns || rows == 0)) {
-          const C* x = loaded(input + run.first + column, count, buffer);
-          for (int64_t i = 0; i < count; ++i) origin[i] += x[i];
-          ++full;
-        }
-        ++rows;
-        last = count;
-      });
-      for (int64_t i = 0; i < most; ++i) origin[i] /= static_cast<C>(full);
+      const int64_t columns = smaller(kColumns, walk.columns - column);
+      const int64_t channels = smaller(columns, problem.channels);
+      alignas(64) C origin[kColumns] = {};
+      mean_of_first_rows(item, column, columns, origin);
       ColumnSums<C> sums;
-      walk.runs(item, [&](const Run& run) {
-        const int64_t count = larger(smaller(most, run.count - column), 0);
-        const C* x = loaded(input + run.first + column, count, buffer);
-        sums.add(x, origin, x, origin, count);
-      });
-      const int64_t channels = smaller(most, problem.channels - column);
+      add_rows(item, column, columns, origin, sums);
+      double first[kColumns], second[kColumns];
+      folded(sums.first, walk.repeats, channels, first);
+      folded(sums.second, walk.repeats, channels, second);
+      const double share = 1 / static_cast<double>(walk.count_of(item));
+      const int64_t to = walk.moments_of(column, item);
       for (int64_t c = 0; c < channels; ++c) {
-        const Moments found = merged(walk.repeats, [&](int64_t r) {
-          const int64_t i = r * problem.channels + c, count = rows - (i < last ? 0 : 1);
-          if (count == 0) return Moments{0, 0, 0};
-          return moments_of_sums(static_cast<double>(count), origin[i], sums.first[i], sums.second[i]);
-        });
-        double* to = out + 2 * walk.moments_of(column + c, item);
-        to[0] = found.mean;
-        to[1] = found.squares;
+        mean[to + c] = static_cast<double>(origin[c]) + first[c] * share;
+        squares[to + c] = second[c] - first[c] * first[c] * share;
       }
     }
+  }
+
+  /// The same origin in every column of a channel.
+  void mean_of_first_rows(int64_t item, int64_t column, int64_t columns, C* origin) const {
+    alignas(64) C buffer[kColumns];
+    int64_t rows = 0, elements = 0;
+    walk.runs(item, [&](const Run& run) {
+      if (rows++ >= kFirstRows) return;
+      const int64_t count = smaller(columns, run.count - column);
+      const C* x = loaded(input + run.first + column, count, buffer);
+      for (int64_t i = 0; i < count; ++i) origin[i] += x[i];
+      elements += count;
+    });
+    const int64_t channels = columns / walk.repeats;
+    double sums[kColumns];
+    folded(origin, walk.repeats, channels, sums);
+    const double share = static_cast<double>(channels) / static_cast<double>(elements);
+    for (int64_t r = 0; r < walk.repeats; ++r) {
+      for (int64_t c = 0; c < channels; ++c) origin[r * channels + c] = static_cast<C>(sums[c] * share);
+    }
+  }
+
+  void add_rows(int64_t item, int64_t column, int64_t columns, const C* origin, ColumnSums<C>& sums) const {
+    constexpr int kRows = ColumnSums<C>::kRows;
+    alignas(64) C buffers[kRows][kColumns];
+    const C* rows[kRows];
+    int waiting = 0;
+    const auto add_singly = [&](int64_t count) {
+      for (int r = 0; r < waiting; ++r) sums.add(rows[r], origin, rows[r], origin, count);
+      waiting = 0;
+    };
+    walk.runs(item, [&](const Run& run) {
+      const int64_t count = smaller(columns, run.count - column);
+      if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
+      rows[waiting] = loaded(input + run.first + column, count, buffers[waiting]);
+      ++waiting;
+      if (count < columns) {
+        add_singly(count);
+      } else if (waiting == kRows) {
+        sums.add_rows(rows, origin, rows, origin, columns);
+        waiting = 0;
+      }
+    });
+    add_singly(columns);
   }
 
   void coefficients(const BatchNormChannels& channels, C* out, int64_t begin, int64_t end) const {
@@ -124,14 +123,14 @@ struct Forward {
       const double rest = channels.mean[c] - static_cast<double>(centre);
       const double shift = (channels.bias == nullptr ? 0 : channels.bias[c]) - rest * scale;
       spread(centre, out, walk, c);
-      spread(scale, out + walk.columns, walk, c);
-      spread(shift, out + 2 * walk.columns, walk, c);
+      spread(scale, out + walk.coefficients, walk, c);
+      spread(shift, out + 2 * walk.coefficients, walk, c);
     }
   }
 
   template <int kStep>
   void apply(const Coefficients<C>& coefficients, T* out, uint8_t* bits, int64_t begin, int64_t end) const {
-    C buffer_x[kChunk], buffer_r[kChunk], buffer_z[kChunk];
+    alignas(64) C buffer_x[kChunk], buffer_r[kChunk], buffer_z[kChunk];
     visit_activation(problem.activation, [&](auto tag) {
       constexpr Activation a = decltype(tag)::activation;
       for (int64_t item = begin; item < end; ++item) {
@@ -139,12 +138,10 @@ struct Forward {
           const C* x = loaded(input + run.first, run.count, buffer_x);
           const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
           C* z = place(out + run.first, buffer_z);
-          before_activation<kStep>(x, r, coefficients.from(run.column), run.count, z);
+          normalised<a, kStep>(x, r, coefficients.from(run.column), run.count, z);
+          // A kinked activation leaves a value on its side of the kinks.
           if constexpr (is_kinked(a)) {
             if (bits != nullptr) write_bits<a>(z, run.count, bits + run.bits);
-          }
-          if constexpr (a != Activation::none) {
-            for (int64_t i = 0; i < run.count; ++i) z[i] = activated<a>(z[i]);
           }
           store(z, run.count, out + run.first);
         });
@@ -157,15 +154,17 @@ struct Forward {
 
 BatchNormPlan batch_norm_plan(const BatchNormProblem& problem) {
   const Walk walk(problem);
-  return {walk.items, walk.items_per_channel, problem.channels * walk.pieces(), walk.columns,
+  return {walk.items, walk.items_per_channel, problem.channels * walk.pieces(), walk.coefficients,
           walk.rows() * walk.row_bits};
 }
 
 void batch_norm_moments(const BatchNormProblem& problem, double* moments, int64_t begin, int64_t end) {
   visit_floating(problem.dtype, [&](auto tag) {
     const Forward<typename decltype(tag)::type> forward(problem);
+    double* const squares = moments + problem.channels * forward.walk.pieces();
     for (int64_t item = begin; item < end; ++item) {
-      problem.channels_last ? forward.moments_by_columns(item, moments) : forward.moments(item, moments);
+      problem.channels_last ? forward.moments_by_columns(item, moments, squares)
+                            : forward.moments(item, moments, squares);
     }
   });
 }
@@ -173,14 +172,23 @@ void batch_norm_moments(const BatchNormProblem& problem, double* moments, int64_
 void batch_norm_statistics(const BatchNormProblem& problem, const double* moments, double* mean, double* var,
                            int64_t begin, int64_t end) {
   const Walk walk(problem);
-  for (int64_t c = begin; c < end; ++c) {
-    const Moments all = merged(walk.pieces(), [&](int64_t p) {
-      const double* of = moments + 2 * walk.moments_of(c, p);
-      return Moments{static_cast<double>(walk.count_of(p)), of[0], of[1]};
-    });
-    mean[c] = all.mean;
-    var[c] = all.squares < 0 ? 0 : all.squares / all.count;
+  const double* const squares = moments + problem.channels * walk.pieces();
+  const double share = 1 / static_cast<double>(problem.batch * problem.pixels);
+  for (int64_t c = begin; c < end; ++c) mean[c] = var[c] = 0;
+  for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const auto count = static_cast<double>(walk.count_of(p));
+    for (int64_t c = begin; c < end; ++c) mean[c] += moments[walk.moments_of(c, p)] * count;
   }
+  for (int64_t c = begin; c < end; ++c) mean[c] *= share;
+  // The squares within items, and those of the items' distances from the mean of all.
+  for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const auto count = static_cast<double>(walk.count_of(p));
+    for (int64_t c = begin; c < end; ++c) {
+      const double distance = moments[walk.moments_of(c, p)] - mean[c];
+      var[c] += squares[walk.moments_of(c, p)] + distance * distance * count;
+    }
+  }
+  for (int64_t c = begin; c < end; ++c) var[c] = var[c] < 0 ? 0 : var[c] * share;
 }
 
 void batch_norm_coefficients(const BatchNormProblem& problem, const BatchNormChannels& channels, void* coefficients,
@@ -196,7 +204,7 @@ void fused_batch_norm(const BatchNormProblem& problem, const void* coefficients,
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const Forward<T> forward(problem);
-    const Coefficients<Compute<T>> by(coefficients, forward.walk.columns);
+    const Coefficients<Compute<T>> by(coefficients, forward.walk.coefficients);
     problem.channels_last ? forward.template apply<1>(by, static_cast<T*>(out), bits, begin, end)
                           : forward.template apply<0>(by, static_cast<T*>(out), bits, begin, end);
   });

@@ -1,5 +1,6 @@
 // Tensors to pointers for room `norm`: schemas, the checks that memory safety needs, and registration.
 #include <memory>
+#include <new>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -18,6 +19,14 @@ constexpr int64_t kElementsPerTask = 32768;
 constexpr int64_t kResidentBytes = 640 << 10;
 
 Tensor nothing(ScalarType dtype) { return empty({0}, dtype); }
+
+struct DeleteAligned {
+  void operator()(double* data) const { ::operator delete[](data, std::align_val_t{64}); }
+};
+using Scratch = std::unique_ptr<double[], DeleteAligned>;
+
+// Aligned, for a vector that spans two cache lines is loaded twice.
+Scratch scratch(int64_t count) { return Scratch(new (std::align_val_t{64}) double[count]); }
 
 // Values of channels, (C,) of any floating dtype, as the kernels read them, or none.
 class PerChannel {
@@ -153,14 +162,14 @@ Outputs fused_batch_norm_op(const Tensor& input, const OptionalTensor& weight, c
     if (with_bits) bits = empty({plan.bit_bytes}, ScalarType::Byte);
     auto* bit_data = with_bits ? static_cast<uint8_t*>(bits.mutable_data_ptr()) : nullptr;
     void* data = out.mutable_data_ptr();
-    const std::unique_ptr<double[]> coefficients(new double[3 * plan.columns]);
+    const Scratch coefficients = scratch(3 * plan.coefficients);
     const BatchNormChannels known = {gain.data(), offset.data(), training ? mean.data() : known_mean.data(),
                                      training ? var.data() : known_var.data(), eps};
     const auto apply = [&](int64_t begin, int64_t end) {
       fused_batch_norm(problem, coefficients.get(), data, bit_data, begin, end);
     };
     if (training) {
-      const std::unique_ptr<double[]> moments(new double[2 * plan.moments]);
+      const Scratch moments = scratch(2 * plan.moments);
       in_steps(
           problem, plan, 1, [&](int64_t begin, int64_t end) { batch_norm_moments(problem, moments.get(), begin, end); },
           [&](int64_t begin, int64_t end) {
@@ -226,13 +235,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fused_batch_norm_backward_op(
     const BatchNormChannels known = {gain.data(), offset.data(), known_mean.data(), known_var.data(), eps};
     void* data = grad_input.mutable_data_ptr();
     void* residual_data = with_residual ? grad_residual.mutable_data_ptr() : nullptr;
-    const std::unique_ptr<double[]> coefficients(new double[5 * plan.columns]);
+    const Scratch coefficients = scratch(5 * plan.coefficients);
     batch_norm_coefficients(problem, known, coefficients.get(), 0, channels);
     const auto apply = [&](int64_t begin, int64_t end) {
       fused_batch_norm_backward(problem, gradient, coefficients.get(), data, residual_data, begin, end);
     };
     if (training || with_affine) {
-      const std::unique_ptr<double[]> sums(new double[2 * plan.moments]);
+      const Scratch sums = scratch(2 * plan.moments);
       in_steps(
           problem, plan, 2,
           [&](int64_t begin, int64_t end) {

@@ -16,7 +16,7 @@ from visionops._op import FLOATING, NATIVE, ONCE, Gradient, Op, needs_autograd
 # Their slope has two values: one bit an element is all that backward needs of what the activation saw.
 KINKED = frozenset(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
 
-_COLUMNS = 512  # kColumns of csrc/norm/batch_norm_items.h
+_COLUMNS = 256  # kColumns of csrc/norm/batch_norm_items.h
 
 
 def bit_bytes(input: Tensor) -> Any:
