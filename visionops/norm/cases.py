@@ -22,19 +22,20 @@ def fused_batch_norm() -> list[Case]:
     rng = np.random.default_rng(0)
     few = _image(rng, 2, 3, 2, 3)
     cases = [_case("few", few, *_affine(rng, 3), None, None, True)]
+    options: dict[str, Any]
     for name in ACTIVATIONS:
         image, residual = _image(rng, 2, 5, 3, 7), _image(rng, 2, 5, 3, 7)
         affine, estimates = _affine(rng, 5), _estimates(rng, 5)
-        for rest, options in (("", {}), ("-residual", {"residual": residual})):
-            label = f"{name}{rest}"
-            cases.append(_case(f"training-{label}", image, *affine, None, None, True, activation=name, **options))
-            cases.append(_case(f"eval-{label}", image, *affine, *estimates, activation=name, **options))
+        for label, other in ((f"{name}", None), (f"{name}-residual", residual)):
+            options = {"residual": other, "activation": name}
+            cases.append(_case(f"training-{label}", image, *affine, None, None, True, **options))
+            cases.append(_case(f"eval-{label}", image, *affine, *estimates, **options))
     cases += [_case(f"training-{h}x{w}", _image(rng, 3, 4, h, w), None, None, None, None, True) for h, w in SIZES]
     cases += [_case(f"eval-{h}x{w}", _image(rng, 1, 2, h, w), None, None, *_estimates(rng, 2)) for h, w in SIZES]
     for channels in (1, 2, 17, 64, 65, 300):
         image, affine = _image(rng, 2, channels, 3, 3), _affine(rng, channels)
         residual = _image(rng, 2, channels, 3, 3)
-        options: dict[str, Any] = {"residual": residual, "activation": "relu"}
+        options = {"residual": residual, "activation": "relu"}
         cases.append(_case(f"channels-{channels}", image, *affine, None, None, True, **options))
         cases.append(_case(f"eval-channels-{channels}", image, *affine, *_estimates(rng, channels), **options))
     # A channel of several items, whose last slice and last images are shorter.

@@ -12,6 +12,7 @@ from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
 from visionops._op import FLOATING, NATIVE, ONCE, Gradient, Op, needs_autograd
+from visionops.norm.fold_batch_norm import channels
 
 # Their slope has two values: one bit an element is all that backward needs of what the activation saw.
 KINKED = frozenset(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
@@ -41,18 +42,19 @@ def _fake(
     activation: int,
     with_bits: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    channels = input.shape[1]
-    statistics = channels if training else 0
+    statistics = input.shape[1] if training else 0
+    moved_mean, moved_var = (
+        input.new_empty(0, dtype=torch.float32)
+        if estimate is None or not training
+        else input.new_empty(statistics, dtype=estimate.dtype)
+        for estimate in (running_mean, running_var)
+    )
     return (
         empty_image(input, *input.shape[1:]),
         input.new_empty(statistics, dtype=torch.float64),
         input.new_empty(statistics, dtype=torch.float64),
-        *(
-            input.new_empty(channels, dtype=estimate.dtype)
-            if training and estimate is not None
-            else input.new_empty(0, dtype=torch.float32)
-            for estimate in (running_mean, running_var)
-        ),
+        moved_mean,
+        moved_var,
         input.new_empty(bit_bytes(input) if with_bits else 0, dtype=torch.uint8),
     )
 
@@ -73,14 +75,16 @@ def _fake_backward(
     with_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     like = grad if input is None else input
+    grad_weight, grad_bias = (
+        grad.new_empty(0, dtype=torch.float32)
+        if parameter is None or not with_affine
+        else parameter.new_empty(parameter.shape)
+        for parameter in (weight, bias)
+    )
     return (
         empty_image(like, *like.shape[1:]),
-        *(
-            parameter.new_empty(parameter.shape)
-            if with_affine and parameter is not None
-            else grad.new_empty(0, dtype=torch.float32)
-            for parameter in (weight, bias)
-        ),
+        grad_weight,
+        grad_bias,
         empty_image(like, *like.shape[1:]) if with_residual else grad.new_empty(0),
     )
 
@@ -211,12 +215,7 @@ def fused_batch_norm(
     channel_values = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
     for name, values in channel_values.items():
         if values is not None:
-            _check.is_a(name, values, Tensor)
-            _check.ndim(name, values, 1, "(C,)")
-            if values.shape[0] != input.shape[1]:
-                raise ValueError(f"{name}: expected shape (C,) with C={input.shape[1]}, got {_check.describe(values)}")
-            _check.dtype(name, values, FLOATING, "floating")
-            _check.same_device(name, values, "input", input)
+            channels(name, values, "input", input, 1)
     if (running_mean is None) != (running_var is None) or (running_mean is None and not training):
         raise ValueError(
             "running_mean, running_var: expected both, or in training neither, got "
