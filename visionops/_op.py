@@ -202,7 +202,9 @@ class Op:
         key = (args[0].device, args[0].dtype, backend)
         functions = self._chosen.get(key)
         if functions is None:
-            functions = self._chosen[key] = self._choose(*key)
+            functions = self._choose(*key)
+            if not torch.compiler.is_compiling():  # it follows a gradient only where nothing is remembered
+                self._chosen[key] = functions
         # autograd.Function costs more than a small kernel: only where a gradient can be asked for.
         return functions[1 if self._gradient is not None and needs_autograd(args) else 0](*args)
 
@@ -228,9 +230,11 @@ class Op:
         raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
 
     def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
+        save_inputs = gradient.save  # torch.compile follows a function that it closes over, but not a Gradient
+
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
-            gradient.save(ctx, inputs, output)
+            save_inputs(ctx, inputs, output)
 
         class Differentiable(torch.autograd.Function):
             generate_vmap_rule = True

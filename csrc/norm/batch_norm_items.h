@@ -9,8 +9,7 @@ namespace visionops::VISIONOPS_ISA {
 // Elements that are loaded, computed and stored at a time: several such arrays fit into the first cache.
 constexpr int64_t kChunk = 1024;
 
-// Columns that are summed at a time, and of a row of few channels, which repeats them.
-constexpr int64_t kColumns = 256;
+constexpr int64_t kColumns = kBatchNormColumns;
 
 constexpr int64_t kRowsPerItem = 32;        // channels last
 constexpr int64_t kElementsPerItem = 8192;  // of a channel otherwise
@@ -33,22 +32,26 @@ struct Walk {
   int64_t repeats;       // pixels of a row, channels last
   int64_t columns;       // of a row, channels last
   int64_t coefficients;  // of one kind, up to a multiple of the longest vector
-  int64_t row_bits;      // bytes
-  int64_t images;        // of an item, otherwise
-  int64_t slice;         // pixels of an item, otherwise
+  int64_t rows;
+  int64_t row_bits;  // bytes
+  int64_t images;    // of an item, otherwise
+  int64_t slice;     // pixels of an item, otherwise
   int64_t slices, items_per_channel, items;
 
   explicit Walk(const BatchNormProblem& problem) : problem(problem) {
     const int64_t batch = problem.batch, channels = problem.channels, pixels = problem.pixels;
     if (problem.channels_last) {
-      repeats = larger(kColumns / channels, 1);
-      columns = repeats * channels;
+      const BatchNormRows cut = batch_norm_rows(batch * pixels, channels);
+      repeats = cut.pixels;
+      columns = cut.columns;
+      rows = cut.count;
       row_bits = bit_bytes(columns);
       images = slice = slices = items_per_channel = 0;
-      items = blocks(rows(), kRowsPerItem);
+      items = blocks(rows, kRowsPerItem);
     } else {
       repeats = 1;
       columns = channels;
+      rows = batch * channels;
       row_bits = bit_bytes(pixels);
       images = larger(kElementsPerItem / pixels, 1);
       // Slices begin at whole bytes of bits and whole vectors.
@@ -58,10 +61,6 @@ struct Walk {
       items = channels * items_per_channel;
     }
     coefficients = blocks(columns, 16) * 16;
-  }
-
-  int64_t rows() const {
-    return problem.channels_last ? blocks(problem.batch * problem.pixels, repeats) : problem.batch * problem.channels;
   }
 
   /// Elements of a channel in the p-th item that has some of it.
@@ -86,7 +85,7 @@ struct Walk {
   void runs(int64_t item, F&& f) const {
     if (problem.channels_last) {
       const int64_t total = problem.batch * problem.pixels * problem.channels;
-      const int64_t end = smaller((item + 1) * kRowsPerItem, rows());
+      const int64_t end = smaller((item + 1) * kRowsPerItem, rows);
       for (int64_t row = item * kRowsPerItem; row < end; ++row) {
         f(Run{row * columns, smaller(columns, total - row * columns), 0, row * row_bits});
       }

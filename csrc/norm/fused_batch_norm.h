@@ -10,6 +10,9 @@
 
 namespace visionops {
 
+/// The most columns of a row of few channels, and of many, those that are summed at a time.
+constexpr int64_t kBatchNormColumns = 256;
+
 struct BatchNormProblem {
   const void* input;     // a dense image, in memory (B, H, W, C) if channels_last, else (B, C, H, W); null where unread
   const void* residual;  // laid out as input, or null
@@ -27,6 +30,19 @@ struct BatchNormChannels {
   const double* var;  // biased
   double eps;
 };
+
+/// With channels last, rows of an image: some pixels each, so that few channels still fill vectors; the last one may be
+/// shorter.
+struct BatchNormRows {
+  int64_t pixels;   // of a row
+  int64_t columns;  // of a row: its pixels' channels
+  int64_t count;
+};
+
+inline BatchNormRows batch_norm_rows(int64_t pixels, int64_t channels) {
+  const int64_t of_row = channels > 0 && channels < kBatchNormColumns ? kBatchNormColumns / channels : 1;
+  return {of_row, of_row * channels, (pixels + of_row - 1) / of_row};
+}
 
 /// How an image is cut into items and its coefficients are laid out.
 struct BatchNormPlan {

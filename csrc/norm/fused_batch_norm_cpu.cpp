@@ -155,7 +155,7 @@ struct Forward {
 BatchNormPlan batch_norm_plan(const BatchNormProblem& problem) {
   const Walk walk(problem);
   return {walk.items, walk.items_per_channel, problem.channels * walk.pieces(), walk.coefficients,
-          walk.rows() * walk.row_bits};
+          walk.rows * walk.row_bits};
 }
 
 void batch_norm_moments(const BatchNormProblem& problem, double* moments, int64_t begin, int64_t end) {

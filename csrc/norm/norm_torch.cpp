@@ -75,11 +75,12 @@ struct Image {
   int64_t batch, channels, height, width;
   bool channels_last;
 
-  explicit Image(const Tensor& image) : dense(image) {
+  explicit Image(const Tensor& image) : Image(image, image.dim() == 4 && is_channels_last(image)) {}
+
+  Image(const Tensor& image, bool channels_last) : dense(image), channels_last(channels_last) {
     check(image.dim() == 4 && is_floating(dtype_of(image)), "input: expected a floating (B, C, H, W)");
-    dense = as_dense_image(image);
+    dense = laid_out(image, channels_last);
     batch = image.size(0), channels = image.size(1), height = image.size(2), width = image.size(3);
-    channels_last = is_channels_last(dense);
   }
 
   Tensor like(const Tensor& other, const char* wrong) const {
@@ -89,6 +90,14 @@ struct Image {
   }
 
   Tensor empty() const { return empty_image(batch, channels, height, width, channels_last, dense.scalar_type()); }
+
+  // A bit an element, rows padded to bytes: (B, C, bytes) or, with channels last, (rows, bytes), so that it tells the
+  // layout. visionops/norm/fused_batch_norm.py has the same rule.
+  Tensor empty_bits() const {
+    if (!channels_last) return visionops::empty({batch, channels, (height * width + 7) / 8}, ScalarType::Byte);
+    const BatchNormRows rows = batch_norm_rows(count(), channels);
+    return visionops::empty({rows.count, (rows.columns + 7) / 8}, ScalarType::Byte);
+  }
 
   int64_t count() const { return batch * height * width; }
 
@@ -153,13 +162,12 @@ Outputs fused_batch_norm_op(const Tensor& input, const OptionalTensor& weight, c
 
   Tensor out = image.empty();
   std::vector<double> mean(training ? channels : 0), var(mean.size());
-  Tensor bits = nothing(ScalarType::Byte);
+  const Tensor bits = with_bits ? image.empty_bits() : nothing(ScalarType::Byte);
   if (input.numel() > 0) {
     const BatchNormProblem problem =
         image.problem(image.dense.const_data_ptr(), residual.has_value() ? other.const_data_ptr() : nullptr,
                       activation_of(activation));
     const BatchNormPlan plan = batch_norm_plan(problem);
-    if (with_bits) bits = empty({plan.bit_bytes}, ScalarType::Byte);
     auto* bit_data = with_bits ? static_cast<uint8_t*>(bits.mutable_data_ptr()) : nullptr;
     void* data = out.mutable_data_ptr();
     const Scratch coefficients = scratch(3 * plan.coefficients);
@@ -207,7 +215,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fused_batch_norm_backward_op(
     const Tensor& grad, const OptionalTensor& input, const OptionalTensor& weight, const OptionalTensor& bias,
     const Tensor& mean, const Tensor& var, const OptionalTensor& residual, const Tensor& bits, bool training,
     double eps, int64_t activation, bool with_affine, bool with_residual) {
-  const Image image(input.has_value() ? *input : grad);
+  // Without input, a gradient that needs bits is laid out as the input was, which they tell.
+  const Image image = input.has_value() ? Image(*input) : bits.dim() > 1 ? Image(grad, bits.dim() == 2) : Image(grad);
   const int64_t channels = image.channels;
   const Tensor arriving = image.like(grad, "grad: expected the shape and dtype of input");
   const Tensor other =

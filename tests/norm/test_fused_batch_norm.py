@@ -218,7 +218,8 @@ def test_running_estimates_move_in_place(momentum: float, estimates: torch.dtype
     fused_batch_norm(x.requires_grad_(), None, None, mean, var, True, momentum)
     for actual, wanted in zip((mean, var), expected, strict=True):
         assert not actual.requires_grad
-        compare(actual.double().numpy(), wanted, str(estimates).removeprefix("torch."))
+        # The statistics are of an image in float32.
+        compare(actual.double().numpy(), wanted, "float16" if estimates == torch.float16 else "float32")
     assert mean._version > versions[0]
     assert var._version > versions[1]
 
@@ -240,7 +241,7 @@ def test_an_empty_batch_moves_nothing_and_has_gradients() -> None:
 def test_variance_far_from_zero_keeps_its_digits(shape: tuple[int, ...], layout: torch.memory_format) -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(1e4, 1, size=shape).astype(np.float32))
     _, exact = reference.batch_statistics(x.numpy())
-    _, mean, var, *_ = forward_op(x.contiguous(memory_format=layout))
+    _, _, var, *_ = forward_op(x.contiguous(memory_format=layout))
     torch.testing.assert_close(var, torch.from_numpy(exact), rtol=1e-6, atol=0)
     # The output too: eager torch is off by 5e-4 here, the rounding of 1e4.
     out = fused_batch_norm(x.contiguous(memory_format=layout), None, None, None, None, True)
@@ -356,7 +357,10 @@ def test_functorch_in_eval_and_with_a_residual() -> None:
                 return fused_batch_norm(x, None, None, *estimates, training, residual=residual, activation="relu")
 
             images = [t.clone(memory_format=layout) for t in x], [t.clone(memory_format=layout) for t in residual]
-            single = [torch.func.grad(lambda a, b: call(a, b).square().sum(), (0, 1))(a, b) for a, b in zip(*images)]
+            single = [
+                torch.func.grad(lambda a, b: call(a, b).square().sum(), (0, 1))(a, b)
+                for a, b in zip(*images, strict=True)
+            ]
             mapped = torch.func.vmap(torch.func.grad(lambda a, b: call(a, b).square().sum(), (0, 1)))(x, residual)
             for i in range(2):
                 torch.testing.assert_close(mapped[i], torch.stack([each[i] for each in single]))
@@ -368,9 +372,10 @@ def test_compiles_with_running_estimates_and_dynamic_batch() -> None:
         return fused_batch_norm(x, None, None, mean, var, True, activation="relu")
 
     torch._dynamo.reset()
-    compiled = torch.compile(call, fullgraph=True, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
     for batch in (2, 3, 7):
         x = torch.randn(batch, 3, 5, 5, generator=torch.Generator().manual_seed(batch))
+        torch._dynamo.mark_dynamic(x, 0)
         ours, theirs = ([torch.zeros(3), torch.ones(3)] for _ in range(2))
         assert torch.equal(compiled(x, *ours), call(x, *theirs))
         assert torch.equal(ours[0], theirs[0])

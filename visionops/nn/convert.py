@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from dataclasses import dataclass, field
 from types import MethodType
+from typing import Any
 
 from torch import fx, nn
 
@@ -79,7 +81,7 @@ def convert(model: nn.Module) -> Conversion:
             continue  # these are never called
         try:
             graphs.append((module, graph_of(module)))
-        except Untraceable as error:
+        except UntraceableError as error:
             report.left.append((names[id(module)] or "the network", f"{type(module).__name__}: {error}"))
     calls = Counter(
         id(module.get_submodule(str(node.target)))
@@ -97,8 +99,23 @@ def convert(model: nn.Module) -> Conversion:
     return report
 
 
-class Untraceable(Exception):
+class UntraceableError(Exception):
     """Why a forward stays as it is."""
+
+
+class _InPlace(fx.Proxy):
+    """A value that `x += y` changes; torch.fx would follow it as x = x + y, which other names of x do not see."""
+
+
+def _in_place(name: str) -> Any:
+    def method(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", getattr(operator, name), (self, other), {})
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+    setattr(_InPlace, f"__i{_name}__", _in_place(f"i{_name}"))
 
 
 class _OneLevel(fx.Tracer):
@@ -107,11 +124,14 @@ class _OneLevel(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _InPlace(node, self)
+
 
 def graph_of(module: nn.Module) -> fx.Graph:
     """The steps of a module's forward, which are the same in training and eval."""
     if "forward" in vars(module):
-        raise Untraceable("its forward was replaced")
+        raise UntraceableError("its forward was replaced")
     before, graphs = dict(vars(module)), []
     try:
         for mode in (True, False):
@@ -119,17 +139,17 @@ def graph_of(module: nn.Module) -> fx.Graph:
             graphs.append(_OneLevel().trace(module))
     except Exception as error:  # of any kind: it is the network's own code that runs
         message = str(error).splitlines()
-        raise Untraceable(f"torch.fx cannot follow its forward: {message[0] if message else error!r}") from error
+        raise UntraceableError(f"torch.fx cannot follow its forward: {message[0] if message else error!r}") from error
     finally:
         # A forward may leave what it was traced with in the module.
         after = vars(module) | {"training": before["training"]}
         vars(module).clear()
         vars(module).update(before)
     if any(after.get(name) is not value for name, value in before.items()) or after.keys() != before.keys():
-        raise Untraceable("its forward changes the module")
+        raise UntraceableError("its forward changes the module")
     first, second = (graph.python_code("self").src for graph in graphs)
     if first != second:
-        raise Untraceable("its forward depends on the mode")
+        raise UntraceableError("its forward depends on the mode")
     return graphs[0]
 
 

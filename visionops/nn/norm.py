@@ -80,7 +80,8 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
 
     def extra_repr(self) -> str:
         """Torch's, and the activation."""
-        return super().extra_repr() + (f", activation={self.activation!r}" if self.activation else "")
+        torchs: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return torchs + (f", activation={self.activation!r}" if self.activation else "")
 
 
 class FrozenBatchNorm2d(torch.nn.Module):

@@ -20,13 +20,16 @@ KINKED = frozenset(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6")
 _COLUMNS = 256  # kColumns of csrc/norm/batch_norm_items.h
 
 
-def bit_bytes(input: Tensor) -> Any:
-    """How many bytes hold a bit for each element: rows of csrc/norm/batch_norm_items.h, padded to whole bytes."""
+def bits_shape(input: Tensor) -> tuple[Any, ...]:
+    """Of a bit for each element: (B, C, bytes), or, with channels last, (rows, bytes) of csrc's batch_norm_items.h.
+
+    So it tells the layout that the input had.
+    """
     batch, channels, height, width = input.shape
     if not is_channels_last(input):
-        return batch * channels * ((height * width + 7) // 8)
+        return batch, channels, (height * width + 7) // 8
     repeats = max(1, _COLUMNS // channels)
-    return (batch * height * width + repeats - 1) // repeats * ((repeats * channels + 7) // 8)
+    return (batch * height * width + repeats - 1) // repeats, (repeats * channels + 7) // 8
 
 
 def _fake(
@@ -55,7 +58,7 @@ def _fake(
         input.new_empty(statistics, dtype=torch.float64),
         moved_mean,
         moved_var,
-        input.new_empty(bit_bytes(input) if with_bits else 0, dtype=torch.uint8),
+        input.new_empty(bits_shape(input) if with_bits else (0,), dtype=torch.uint8),
     )
 
 
@@ -75,6 +78,9 @@ def _fake_backward(
     with_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     like = grad if input is None else input
+    if input is None and bits.ndim > 1:
+        layout = torch.channels_last if bits.ndim == 2 else torch.contiguous_format
+        like = torch.empty_like(grad, memory_format=layout)
     grad_weight, grad_bias = (
         grad.new_empty(0, dtype=torch.float32)
         if parameter is None or not with_affine
