@@ -3,6 +3,7 @@
 
 #include "norm/fused_batch_norm.h"
 #include "norm/slope_bits.h"
+#include "norm/stream.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -110,6 +111,13 @@ struct Walk {
       }
     });
   }
+
+  /// Calls f(run) for the chunks of items [begin, end), the last item first: it was the last to be summed over, and may
+  /// be in a cache still.
+  template <class F>
+  void chunks_backwards(int64_t begin, int64_t end, F&& f) const {
+    for (int64_t item = end - 1; item >= begin; --item) chunks(item, f);
+  }
 };
 
 /// n elements as they are computed with: themselves, or widened into a buffer.
@@ -123,20 +131,44 @@ inline const Compute<T>* loaded(const T* from, int64_t n, Compute<T>* buffer) {
   }
 }
 
-/// Where to compute what is then stored at `to`: there itself, or a buffer.
+/// Results of an image's size. Large ones are streamed past the caches, which hold what is read a second time.
 template <class T>
-inline Compute<T>* place(T* to, Compute<T>* buffer) {
-  if constexpr (std::is_same_v<T, Compute<T>>) {
-    return to;
-  } else {
-    return buffer;
-  }
-}
+struct Results {
+  using C = Compute<T>;
+  static constexpr int64_t kStreamedFrom = 4 << 20;  // bytes
 
-template <class T>
-inline void store(const Compute<T>* values, int64_t n, T* to) {
-  if constexpr (!std::is_same_v<T, Compute<T>>) narrow(values, to, n);
-}
+  bool streamed;
+
+  explicit Results(const BatchNormProblem& problem)
+      : streamed(problem.batch * problem.channels * problem.pixels * static_cast<int64_t>(sizeof(T)) >= kStreamedFrom) {
+  }
+
+  ~Results() {
+    if (streamed) finish_streams();
+  }
+
+  /// Where to compute what is then stored at `to`: there itself, or the buffer.
+  C* place(T* to, C* buffer) const {
+    if constexpr (std::is_same_v<T, C>) {
+      return streamed ? buffer : to;
+    } else {
+      return buffer;
+    }
+  }
+
+  /// Stores n values at `to`, unless they were computed there.
+  void store(const C* values, int64_t n, T* to) const {
+    if constexpr (std::is_same_v<T, C>) {
+      if (streamed) stream(values, to, n * static_cast<int64_t>(sizeof(T)));
+    } else if (streamed) {
+      alignas(64) T narrowed[kChunk];
+      narrow(values, narrowed, n);
+      stream(narrowed, to, n * static_cast<int64_t>(sizeof(T)));
+    } else {
+      narrow(values, to, n);
+    }
+  }
+};
 
 /// Coefficients in one array after the other: of a channel, or repeated over the columns of a row.
 template <class C>

@@ -98,17 +98,16 @@ struct Backward {
   template <Activation a, int kStep>
   void apply(T* grad_input, T* grad_residual, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
-    for (int64_t item = begin; item < end; ++item) {
-      walk.chunks(item, [&](const Run& run) {
-        const C* x = input == nullptr ? nullptr : loaded(input + run.first, run.count, buffer_x);
-        C* inner_place = grad_residual == nullptr ? buffer_g : place(grad_residual + run.first, buffer_g);
-        const C* inner = before<a, kStep>(run, x, inner_place);
-        if (grad_residual != nullptr) store(inner, run.count, grad_residual + run.first);
-        C* to = place(grad_input + run.first, buffer_out);
-        finish<kStep>(inner, x, coefficients.from(run.column), run.count, to);
-        store(to, run.count, grad_input + run.first);
-      });
-    }
+    const Results<T> results(problem);
+    walk.chunks_backwards(begin, end, [&](const Run& run) {
+      const C* x = input == nullptr ? nullptr : loaded(input + run.first, run.count, buffer_x);
+      C* inner_place = grad_residual == nullptr ? buffer_g : results.place(grad_residual + run.first, buffer_g);
+      const C* inner = before<a, kStep>(run, x, inner_place);
+      if (grad_residual != nullptr) results.store(inner, run.count, grad_residual + run.first);
+      C* to = results.place(grad_input + run.first, buffer_out);
+      finish<kStep>(inner, x, coefficients.from(run.column), run.count, to);
+      results.store(to, run.count, grad_input + run.first);
+    });
   }
 
   template <int kStep>

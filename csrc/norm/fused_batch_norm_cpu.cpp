@@ -131,21 +131,20 @@ struct Forward {
   template <int kStep>
   void apply(const Coefficients<C>& coefficients, T* out, uint8_t* bits, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_r[kChunk], buffer_z[kChunk];
+    const Results<T> results(problem);
     visit_activation(problem.activation, [&](auto tag) {
       constexpr Activation a = decltype(tag)::activation;
-      for (int64_t item = begin; item < end; ++item) {
-        walk.chunks(item, [&](const Run& run) {
-          const C* x = loaded(input + run.first, run.count, buffer_x);
-          const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
-          C* z = place(out + run.first, buffer_z);
-          normalised<a, kStep>(x, r, coefficients.from(run.column), run.count, z);
-          // A kinked activation leaves a value on its side of the kinks.
-          if constexpr (is_kinked(a)) {
-            if (bits != nullptr) write_bits<a>(z, run.count, bits + run.bits);
-          }
-          store(z, run.count, out + run.first);
-        });
-      }
+      walk.chunks_backwards(begin, end, [&](const Run& run) {
+        const C* x = loaded(input + run.first, run.count, buffer_x);
+        const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
+        C* z = results.place(out + run.first, buffer_z);
+        normalised<a, kStep>(x, r, coefficients.from(run.column), run.count, z);
+        // A kinked activation leaves a value on its side of the kinks.
+        if constexpr (is_kinked(a)) {
+          if (bits != nullptr) write_bits<a>(z, run.count, bits + run.bits);
+        }
+        results.store(z, run.count, out + run.first);
+      });
     });
   }
 };

@@ -227,6 +227,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fused_batch_norm_backward_op(
   const PerChannel known_var(var, channels, "var: expected a floating (C,)");
   const Activation function = activation_of(activation);
   const bool kinked = is_kinked(function);
+  check(!with_residual || function != Activation::none, "with_residual: without activation that gradient is grad");
   check(bits.scalar_type() == ScalarType::Byte && bits.is_contiguous(), "bits: expected a contiguous uint8");
   const bool reads_input = training || with_affine || (function != Activation::none && !kinked);
   check(input.has_value() || !reads_input || grad.numel() == 0, "input: expected a tensor, for this gradient needs it");

@@ -278,6 +278,29 @@ def test_same_at_any_number_of_threads(shape: tuple[int, ...], layout: torch.mem
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_large_results_are_those_of_their_parts(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    # Results from 4 MB on are written past the caches.
+    generator = torch.Generator().manual_seed(0)
+    x, residual, grad = (
+        torch.randn(12, 20, 97, 93, generator=generator).to(dtype).contiguous(memory_format=layout) for _ in range(3)
+    )
+    assert x.nbytes > 4 << 20
+    mean, var = torch.linspace(-1, 1, 20), torch.linspace(0.5, 2, 20)
+
+    def call(part: slice) -> tuple[Tensor, ...]:
+        leaves = [t[part].clone(memory_format=layout).requires_grad_() for t in (x, residual)]
+        out = fused_batch_norm(leaves[0], None, None, mean, var, residual=leaves[1], activation="leaky_relu")
+        return out, *torch.autograd.grad(out, leaves, grad[part])
+
+    whole = call(slice(0, 12))
+    for first in range(0, 12, 4):
+        part = slice(first, first + 4)
+        for got, wanted in zip(call(part), whole, strict=True):
+            assert torch.equal(got, wanted[part])
+
+
 def _saved_bytes(call: Callable[[], Tensor]) -> int:
     """Bytes that autograd keeps between forward and backward, beyond the output, which the next layer keeps."""
     kept: dict[int, int] = {}
