@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import visionops
-from visionops import batched_nms, box_iou, nms
+from visionops import batched_nms, box_iou, fused_batch_norm, nms
+from visionops.nn import FrozenBatchNorm2d
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 FLOATING = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -144,3 +145,24 @@ def test_row_18_soft_nms_of_a_batch_on_the_device_of_its_boxes(device: str) -> N
     assert indices.tolist() == [[1, 0], [0, 1]]
     assert decayed.tolist() == [[1.0, 0.125], [0.5, 0.25]]
     assert counts.tolist() == [2, 2]
+
+
+def test_row_23_a_frozen_norm_is_one_operation_that_saves_a_bit_an_element() -> None:
+    x, residual = (torch.randn(2, 8, 14, 14, requires_grad=True) for _ in range(2))
+    norm, saved = FrozenBatchNorm2d(8, activation="relu"), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+        out = norm(x, residual=residual)
+    # Two broadcasts, an addition and a relu would be a chain of as many, each with a result as large as x.
+    assert out.grad_fn is not None
+    inputs = {getattr(function, "variable", None) for function, _ in out.grad_fn.next_functions}
+    assert inputs == {x, residual, None}
+    assert sum(saved) < x.nbytes / 16
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_row_24_eval_of_70000_images(layout: torch.memory_format) -> None:
+    x = torch.randn(70_000, 3, 2, 2, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
+    mean, var = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([0.5, 1.0, 2.0])
+    out = fused_batch_norm(x, None, None, mean, var)
+    expected = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+    torch.testing.assert_close(out, expected)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionops.boxes import *
+    from visionops.norm import *
     from visionops.suppression import *
 
-ROOMS = ("boxes", "suppression")
-_SUBPACKAGES = ("numpy", "testing", *ROOMS)
+ROOMS = ("boxes", "norm", "suppression")
+_SUBPACKAGES = ("nn", "numpy", "testing", *ROOMS)
 
 __version__ = "0.1.0"
 

@@ -206,9 +206,11 @@ class Op:
         key = (args[0].device, args[0].dtype, backend)
         functions = self._chosen.get(key)
         if functions is None:
-            functions = self._chosen[key] = self._choose(*key)
+            functions = self._choose(*key)
+            if not torch.compiler.is_compiling():  # it follows a gradient only where nothing is remembered
+                self._chosen[key] = functions
         # autograd.Function costs more than a small kernel: only where a gradient can be asked for.
-        return functions[1 if self._gradient is not None and _needs_autograd(args) else 0](*args)
+        return functions[1 if self._gradient is not None and needs_autograd(args) else 0](*args)
 
     def public(self, function: Function) -> Function:
         """Enter a public function that this Op serves into REGISTRY."""
@@ -232,9 +234,11 @@ class Op:
         raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
 
     def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
+        save_inputs = gradient.save  # torch.compile follows a function that it closes over, but not a Gradient
+
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
-            gradient.save(ctx, inputs, output)
+            save_inputs(ctx, inputs, output)
 
         class Differentiable(torch.autograd.Function):
             generate_vmap_rule = True
@@ -266,7 +270,8 @@ def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
     register(qualified, implementation, mutates_args=())
 
 
-def _needs_autograd(args: tuple[Any, ...]) -> bool:
+def needs_autograd(args: tuple[Any, ...]) -> bool:
+    """Whether a gradient can be asked for of an operation on these arguments."""
     # Inside grad(vmap(f)) requires_grad reads False, and a dual tensor has none: a raw operation would return silent
     # zeros there, an autograd.Function differentiates or raises.
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:

@@ -1,3 +1,9 @@
-"""Room `norm`: normalisation over channels, fused with what follows it; so far its meaning only."""
+"""Room `norm`: normalisation over channels, fused with what follows it."""
 
-__all__: list[str] = []
+from visionops.norm.fold_batch_norm import fold_batch_norm
+from visionops.norm.fused_batch_norm import fused_batch_norm
+
+__all__ = [
+    "fold_batch_norm",
+    "fused_batch_norm",
+]

@@ -50,14 +50,18 @@ ACTIVATIONS: dict[str | None, tuple[Callable[[Float64], Float64], Callable[[Floa
 
 
 def batch_statistics(input: Array) -> tuple[Float64, Float64]:
-    """The mean and the biased variance of each channel of (B, C, H, W), both (C,)."""
+    """The mean and the biased variance of each channel of (B, C, H, W), both (C,); of no values 0."""
     x = input.astype(np.float64)
+    if x.size == 0:
+        return np.zeros(input.shape[1]), np.zeros(input.shape[1])
     mean = x.mean(axis=(0, 2, 3))
     return mean, ((x - _per_channel(mean)) ** 2).mean(axis=(0, 2, 3))
 
 
 def moved_estimates(input: Array, running_mean: Array, running_var: Array, momentum: float) -> tuple[Float64, Float64]:
     """The running estimates after a training call: moved by `momentum` to the batch's mean and unbiased variance."""
+    if input.size == 0:
+        return running_mean, running_var
     mean, var = batch_statistics(input)
     count = input.size // input.shape[1]
     unbiased = var * count / (count - 1)
@@ -82,7 +86,8 @@ def fused_batch_norm(
     The statistics are the batch's in training, else the running estimates, which it leaves as they are.
     """
     before, _, _ = _before_activation(input, weight, bias, running_mean, running_var, training, eps, residual)
-    return ACTIVATIONS[activation][0](before)
+    with np.errstate(invalid="ignore"):  # of infinities
+        return ACTIVATIONS[activation][0](before)
 
 
 def fused_batch_norm_backward(
@@ -146,7 +151,8 @@ def _before_activation(
     else:
         mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
     inverse = 1 / np.sqrt(var + eps)
-    normal = (input.astype(np.float64) - _per_channel(mean)) * _per_channel(inverse)
+    with np.errstate(invalid="ignore"):
+        normal = (input.astype(np.float64) - _per_channel(mean)) * _per_channel(inverse)
     gain = _or_constant(weight, 1.0, mean)
     before = normal * _per_channel(gain) + _per_channel(_or_constant(bias, 0.0, mean))
     if residual is not None:

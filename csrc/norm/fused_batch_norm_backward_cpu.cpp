@@ -1,0 +1,190 @@
+// Batch norm on the CPU, backward: two sums of each channel, then one pass for the gradients of input and residual.
+#include <cmath>
+
+#include "norm/batch_norm_items.h"
+#include "norm/fused_batch_norm.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+template <class T>
+struct Backward {
+  using C = Compute<T>;
+
+  const BatchNormProblem& problem;
+  const BatchNormGradient& gradient;
+  const Walk walk;
+  const Coefficients<C> coefficients;
+  const T* input;
+  const T* residual;
+  const T* grad;
+
+  Backward(const BatchNormProblem& problem, const BatchNormGradient& gradient, const void* coefficients)
+      : problem(problem),
+        gradient(gradient),
+        walk(problem),
+        coefficients(coefficients, walk.coefficients),
+        input(static_cast<const T*>(problem.input)),
+        residual(static_cast<const T*>(problem.residual)),
+        grad(static_cast<const T*>(gradient.grad)) {}
+
+  /// The gradient of a run before the activation: grad itself, or computed into `inner`.
+  template <Activation a, int kStep>
+  const C* before(const Run& run, const C* x, C* inner) const {
+    alignas(64) C buffer_g[kChunk];
+    if constexpr (a == Activation::none) return loaded(grad + run.first, run.count, inner);
+    const C* g = loaded(grad + run.first, run.count, buffer_g);
+    if constexpr (is_kinked(a)) {
+      times_slope_of_bits<a>(gradient.bits + run.bits, g, run.count, inner);
+    } else {
+      alignas(64) C buffer_r[kChunk], z[kChunk];
+      const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
+      normalised<Activation::none, kStep>(x, r, coefficients.from(run.column), run.count, z);
+      for (int64_t i = 0; i < run.count; ++i) inner[i] = g[i] * slope<a>(z[i]);
+    }
+    return inner;
+  }
+
+  /// Of an item of one channel.
+  template <Activation a>
+  void sums(int64_t item, double* of_grad, double* of_products) const {
+    alignas(64) C buffer_x[kChunk], buffer_g[kChunk];
+    LaneSums<C> sums;
+    walk.chunks(item, [&](const Run& run) {
+      const C* x = loaded(input + run.first, run.count, buffer_x);
+      sums.add(before<a, 0>(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
+    });
+    of_grad[item] = sums.sum();
+    of_products[item] = sums.products();
+  }
+
+  /// Of all channels in an item of rows, by blocks of columns.
+  template <Activation a>
+  void sums_by_columns(int64_t item, double* of_grad, double* of_products) const {
+    constexpr int kRows = ColumnSums<C>::kRows;
+    static constexpr C kNone[kColumns] = {};
+    alignas(64) C buffers_x[kRows][kColumns], buffers_g[kRows][kColumns];
+    for (int64_t column = 0; column < walk.columns; column += kColumns) {
+      const int64_t columns = smaller(kColumns, walk.columns - column);
+      const C* const centre = coefficients.centre + column;
+      const C *x[kRows], *g[kRows];
+      ColumnSums<C> sums;
+      int waiting = 0;
+      const auto add_singly = [&](int64_t count) {
+        for (int r = 0; r < waiting; ++r) sums.add(g[r], kNone, x[r], centre, count);
+        waiting = 0;
+      };
+      walk.runs(item, [&](const Run& row) {
+        const int64_t count = smaller(columns, row.count - column);
+        if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
+        const Run run = {row.first + column, count, column, row.bits + column / 8};
+        x[waiting] = loaded(input + run.first, count, buffers_x[waiting]);
+        g[waiting] = before<a, 1>(run, x[waiting], buffers_g[waiting]);
+        ++waiting;
+        if (count < columns) {
+          add_singly(count);
+        } else if (waiting == kRows) {
+          sums.add_rows(g, kNone, x, centre, columns);
+          waiting = 0;
+        }
+      });
+      add_singly(columns);
+      const int64_t channels = columns / walk.repeats, to = walk.moments_of(column, item);
+      folded(sums.first, walk.repeats, channels, of_grad + to);
+      folded(sums.second, walk.repeats, channels, of_products + to);
+    }
+  }
+
+  template <Activation a, int kStep>
+  void apply(T* grad_input, T* grad_residual, int64_t begin, int64_t end) const {
+    alignas(64) C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
+    const Results<T> results(problem);
+    walk.chunks_backwards(begin, end, [&](const Run& run) {
+      const C* x = input == nullptr ? nullptr : loaded(input + run.first, run.count, buffer_x);
+      C* inner_place = grad_residual == nullptr ? buffer_g : results.place(grad_residual + run.first, buffer_g);
+      const C* inner = before<a, kStep>(run, x, inner_place);
+      if (grad_residual != nullptr) results.store(inner, run.count, grad_residual + run.first);
+      C* to = results.place(grad_input + run.first, buffer_out);
+      finish<kStep>(inner, x, coefficients.from(run.column), run.count, to);
+      results.store(to, run.count, grad_input + run.first);
+    });
+  }
+
+  template <int kStep>
+  void finish(const C* __restrict inner, const C* __restrict x, const Coefficients<C>& by, int64_t n,
+              C* __restrict out) const {
+    const C* __restrict centre = by.centre, * __restrict scale = by.scale;
+    const C* __restrict response = by.response, * __restrict constant = by.constant;
+    if (gradient.training) {
+      for (int64_t i = 0; i < n; ++i) {
+        out[i] = inner[i] * scale[kStep * i] + ((x[i] - centre[kStep * i]) * response[kStep * i] + constant[kStep * i]);
+      }
+    } else {
+      for (int64_t i = 0; i < n; ++i) out[i] = inner[i] * scale[kStep * i];
+    }
+  }
+};
+
+}  // namespace
+
+void batch_norm_backward_sums(const BatchNormProblem& problem, const BatchNormGradient& gradient,
+                              const void* coefficients, double* sums, int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto dtype) {
+    const Backward<typename decltype(dtype)::type> backward(problem, gradient, coefficients);
+    visit_activation(problem.activation, [&](auto tag) {
+      constexpr Activation a = decltype(tag)::activation;
+      double* const products = sums + problem.channels * backward.walk.pieces();
+      for (int64_t item = begin; item < end; ++item) {
+        problem.channels_last ? backward.template sums_by_columns<a>(item, sums, products)
+                              : backward.template sums<a>(item, sums, products);
+      }
+    });
+  });
+}
+
+void batch_norm_backward_coefficients(const BatchNormProblem& problem, const BatchNormGradient& gradient,
+                                      const BatchNormChannels& channels, const double* sums, double* grad_weight,
+                                      double* grad_bias, void* coefficients, int64_t begin, int64_t end) {
+  const Walk walk(problem);
+  const double* const products = sums + problem.channels * walk.pieces();
+  for (int64_t c = begin; c < end; ++c) grad_weight[c] = grad_bias[c] = 0;
+  for (int64_t p = 0; p < walk.pieces(); ++p) {
+    for (int64_t c = begin; c < end; ++c) {
+      grad_bias[c] += sums[walk.moments_of(c, p)];
+      grad_weight[c] += products[walk.moments_of(c, p)];
+    }
+  }
+  const double share = 1 / static_cast<double>(problem.batch * problem.pixels);
+  visit_floating(problem.dtype, [&](auto tag) {
+    using C = Compute<typename decltype(tag)::type>;
+    C* const arrays = static_cast<C*>(coefficients);
+    for (int64_t c = begin; c < end; ++c) {
+      // The products are with x - centre; the mean differs from the centre by its rounding.
+      const double rest = channels.mean[c] - static_cast<double>(arrays[c]);
+      const double inverse = 1 / std::sqrt(channels.var[c] + channels.eps);
+      grad_weight[c] = (grad_weight[c] - rest * grad_bias[c]) * inverse;
+      if (!gradient.training) continue;
+      const double scale = (channels.weight == nullptr ? 1 : channels.weight[c]) * inverse;
+      const double response = -scale * inverse * grad_weight[c] * share;
+      spread(response, arrays + 3 * walk.coefficients, walk, c);
+      spread(-scale * grad_bias[c] * share - response * rest, arrays + 4 * walk.coefficients, walk, c);
+    }
+  });
+}
+
+void fused_batch_norm_backward(const BatchNormProblem& problem, const BatchNormGradient& gradient,
+                               const void* coefficients, void* grad_input, void* grad_residual, int64_t begin,
+                               int64_t end) {
+  visit_floating(problem.dtype, [&](auto dtype) {
+    using T = typename decltype(dtype)::type;
+    const Backward<T> backward(problem, gradient, coefficients);
+    auto *to_input = static_cast<T*>(grad_input), *to_residual = static_cast<T*>(grad_residual);
+    visit_activation(problem.activation, [&](auto tag) {
+      constexpr Activation a = decltype(tag)::activation;
+      problem.channels_last ? backward.template apply<a, 1>(to_input, to_residual, begin, end)
+                            : backward.template apply<a, 0>(to_input, to_residual, begin, end);
+    });
+  });
+}
+
+}  // namespace visionops::VISIONOPS_ISA

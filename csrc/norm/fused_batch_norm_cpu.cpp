@@ -1,0 +1,212 @@
+// Batch norm on the CPU, forward: statistics around a value near the mean, then one pass that does all the rest.
+#include "norm/fused_batch_norm.h"
+
+#include <cmath>
+
+#include "norm/batch_norm_items.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+// Of a row of columns, whose mean is the origin of an item's sums; otherwise it is that of the first chunk. Where these
+// lie far from the rest of an item, the channel's variance holds their distance too: of its digits no more are lost
+// than an item is larger than they.
+constexpr int64_t kFirstRows = 4;
+
+template <class T>
+struct Forward {
+  using C = Compute<T>;
+
+  const BatchNormProblem& problem;
+  const Walk walk;
+  const T* input;
+  const T* residual;
+
+  explicit Forward(const BatchNormProblem& problem)
+      : problem(problem),
+        walk(problem),
+        input(static_cast<const T*>(problem.input)),
+        residual(static_cast<const T*>(problem.residual)) {}
+
+  /// Of an item of one channel.
+  void moments(int64_t item, double* mean, double* squares) const {
+    alignas(64) C buffer[kChunk];
+    LaneSums<C> sums;
+    C origin = 0;
+    int64_t count = 0;
+    walk.chunks(item, [&](const Run& run) {
+      const C* x = loaded(input + run.first, run.count, buffer);
+      if (count == 0) {
+        LaneSums<C> first;
+        first.add(x, 0, x, 0, run.count);
+        origin = static_cast<C>(first.sum() / static_cast<double>(run.count));
+      }
+      sums.add(x, origin, x, origin, run.count);
+      count += run.count;
+    });
+    const double sum = sums.sum(), share = 1 / static_cast<double>(count);
+    mean[item] = static_cast<double>(origin) + sum * share;
+    squares[item] = sums.products() - sum * sum * share;
+  }
+
+  /// Of all channels in an item of rows, by blocks of columns.
+  void moments_by_columns(int64_t item, double* mean, double* squares) const {
+    for (int64_t column = 0; column < walk.columns; column += kColumns) {
+      const int64_t columns = smaller(kColumns, walk.columns - column);
+      const int64_t channels = smaller(columns, problem.channels);
+      alignas(64) C origin[kColumns] = {};
+      mean_of_first_rows(item, column, columns, origin);
+      ColumnSums<C> sums;
+      add_rows(item, column, columns, origin, sums);
+      double first[kColumns], second[kColumns];
+      folded(sums.first, walk.repeats, channels, first);
+      folded(sums.second, walk.repeats, channels, second);
+      const double share = 1 / static_cast<double>(walk.count_of(item));
+      const int64_t to = walk.moments_of(column, item);
+      for (int64_t c = 0; c < channels; ++c) {
+        mean[to + c] = static_cast<double>(origin[c]) + first[c] * share;
+        squares[to + c] = second[c] - first[c] * first[c] * share;
+      }
+    }
+  }
+
+  /// The same origin in every column of a channel.
+  void mean_of_first_rows(int64_t item, int64_t column, int64_t columns, C* origin) const {
+    alignas(64) C buffer[kColumns];
+    int64_t rows = 0, elements = 0;
+    walk.runs(item, [&](const Run& run) {
+      if (rows++ >= kFirstRows) return;
+      const int64_t count = smaller(columns, run.count - column);
+      const C* x = loaded(input + run.first + column, count, buffer);
+      for (int64_t i = 0; i < count; ++i) origin[i] += x[i];
+      elements += count;
+    });
+    const int64_t channels = columns / walk.repeats;
+    double sums[kColumns];
+    folded(origin, walk.repeats, channels, sums);
+    const double share = static_cast<double>(channels) / static_cast<double>(elements);
+    for (int64_t r = 0; r < walk.repeats; ++r) {
+      for (int64_t c = 0; c < channels; ++c) origin[r * channels + c] = static_cast<C>(sums[c] * share);
+    }
+  }
+
+  void add_rows(int64_t item, int64_t column, int64_t columns, const C* origin, ColumnSums<C>& sums) const {
+    constexpr int kRows = ColumnSums<C>::kRows;
+    alignas(64) C buffers[kRows][kColumns];
+    const C* rows[kRows];
+    int waiting = 0;
+    const auto add_singly = [&](int64_t count) {
+      for (int r = 0; r < waiting; ++r) sums.add(rows[r], origin, rows[r], origin, count);
+      waiting = 0;
+    };
+    walk.runs(item, [&](const Run& run) {
+      const int64_t count = smaller(columns, run.count - column);
+      if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
+      rows[waiting] = loaded(input + run.first + column, count, buffers[waiting]);
+      ++waiting;
+      if (count < columns) {
+        add_singly(count);
+      } else if (waiting == kRows) {
+        sums.add_rows(rows, origin, rows, origin, columns);
+        waiting = 0;
+      }
+    });
+    add_singly(columns);
+  }
+
+  void coefficients(const BatchNormChannels& channels, C* out, int64_t begin, int64_t end) const {
+    for (int64_t c = begin; c < end; ++c) {
+      const C centre = static_cast<C>(channels.mean[c]);
+      const double weight = channels.weight == nullptr ? 1 : channels.weight[c];
+      const double scale = weight / std::sqrt(channels.var[c] + channels.eps);
+      // Far from 0 a rounded mean is off by more than the output's own rounding: the shift takes the rest.
+      const double rest = channels.mean[c] - static_cast<double>(centre);
+      const double shift = (channels.bias == nullptr ? 0 : channels.bias[c]) - rest * scale;
+      spread(centre, out, walk, c);
+      spread(scale, out + walk.coefficients, walk, c);
+      spread(shift, out + 2 * walk.coefficients, walk, c);
+    }
+  }
+
+  template <int kStep>
+  void apply(const Coefficients<C>& coefficients, T* out, uint8_t* bits, int64_t begin, int64_t end) const {
+    alignas(64) C buffer_x[kChunk], buffer_r[kChunk], buffer_z[kChunk];
+    const Results<T> results(problem);
+    visit_activation(problem.activation, [&](auto tag) {
+      constexpr Activation a = decltype(tag)::activation;
+      walk.chunks_backwards(begin, end, [&](const Run& run) {
+        const C* x = loaded(input + run.first, run.count, buffer_x);
+        const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
+        C* z = results.place(out + run.first, buffer_z);
+        normalised<a, kStep>(x, r, coefficients.from(run.column), run.count, z);
+        // A kinked activation leaves a value on its side of the kinks.
+        if constexpr (is_kinked(a)) {
+          if (bits != nullptr) write_bits<a>(z, run.count, bits + run.bits);
+        }
+        results.store(z, run.count, out + run.first);
+      });
+    });
+  }
+};
+
+}  // namespace
+
+BatchNormPlan batch_norm_plan(const BatchNormProblem& problem) {
+  const Walk walk(problem);
+  return {walk.items, walk.items_per_channel, problem.channels * walk.pieces(), walk.coefficients,
+          walk.rows * walk.row_bits};
+}
+
+void batch_norm_moments(const BatchNormProblem& problem, double* moments, int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    const Forward<typename decltype(tag)::type> forward(problem);
+    double* const squares = moments + problem.channels * forward.walk.pieces();
+    for (int64_t item = begin; item < end; ++item) {
+      problem.channels_last ? forward.moments_by_columns(item, moments, squares)
+                            : forward.moments(item, moments, squares);
+    }
+  });
+}
+
+void batch_norm_statistics(const BatchNormProblem& problem, const double* moments, double* mean, double* var,
+                           int64_t begin, int64_t end) {
+  const Walk walk(problem);
+  const double* const squares = moments + problem.channels * walk.pieces();
+  const double share = 1 / static_cast<double>(problem.batch * problem.pixels);
+  for (int64_t c = begin; c < end; ++c) mean[c] = var[c] = 0;
+  for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const auto count = static_cast<double>(walk.count_of(p));
+    for (int64_t c = begin; c < end; ++c) mean[c] += moments[walk.moments_of(c, p)] * count;
+  }
+  for (int64_t c = begin; c < end; ++c) mean[c] *= share;
+  // The squares within items, and those of the items' distances from the mean of all.
+  for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const auto count = static_cast<double>(walk.count_of(p));
+    for (int64_t c = begin; c < end; ++c) {
+      const double distance = moments[walk.moments_of(c, p)] - mean[c];
+      var[c] += squares[walk.moments_of(c, p)] + distance * distance * count;
+    }
+  }
+  for (int64_t c = begin; c < end; ++c) var[c] = var[c] < 0 ? 0 : var[c] * share;
+}
+
+void batch_norm_coefficients(const BatchNormProblem& problem, const BatchNormChannels& channels, void* coefficients,
+                             int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    Forward<T>(problem).coefficients(channels, static_cast<Compute<T>*>(coefficients), begin, end);
+  });
+}
+
+void fused_batch_norm(const BatchNormProblem& problem, const void* coefficients, void* out, uint8_t* bits,
+                      int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const Forward<T> forward(problem);
+    const Coefficients<Compute<T>> by(coefficients, forward.walk.coefficients);
+    problem.channels_last ? forward.template apply<1>(by, static_cast<T*>(out), bits, begin, end)
+                          : forward.template apply<0>(by, static_cast<T*>(out), bits, begin, end);
+  });
+}
+
+}  // namespace visionops::VISIONOPS_ISA

@@ -1,0 +1,92 @@
+// One bit an element that tells the slope of a kinked activation: written forward, read backward.
+#pragma once
+
+#include "norm/activation.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace visionops::VISIONOPS_ISA {
+
+/// Bytes that hold the bits of n elements.
+constexpr int64_t bit_bytes(int64_t n) { return (n + 7) / 8; }
+
+template <Activation a, class C>
+inline uint8_t steep_bits(const C* x, int64_t count) {
+  unsigned bits = 0;
+  for (int64_t k = 0; k < count; ++k) bits |= static_cast<unsigned>(is_steep<a>(x[k])) << k;
+  return static_cast<uint8_t>(bits);
+}
+
+// A comparison leaves its bits in a register that plain loops do not reach.
+#if defined(__AVX512F__)
+template <Activation a>
+inline uint8_t steep_bits_of_8(const float* x) {
+  const __m512 values = _mm512_castps256_ps512(_mm256_loadu_ps(x));
+  __mmask16 bits = _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_GT_OQ);
+  if (a == Activation::relu6) bits &= _mm512_cmp_ps_mask(values, _mm512_set1_ps(6), _CMP_LT_OQ);
+  return static_cast<uint8_t>(bits);
+}
+#elif defined(__AVX2__)
+template <Activation a>
+inline uint8_t steep_bits_of_8(const float* x) {
+  const __m256 values = _mm256_loadu_ps(x);
+  __m256 steep = _mm256_cmp_ps(values, _mm256_setzero_ps(), _CMP_GT_OQ);
+  if (a == Activation::relu6) steep = _mm256_and_ps(steep, _mm256_cmp_ps(values, _mm256_set1_ps(6), _CMP_LT_OQ));
+  return static_cast<uint8_t>(_mm256_movemask_ps(steep));
+}
+#elif defined(__SSE2__)
+template <Activation a>
+inline int steep_bits_of_4(const float* x) {
+  const __m128 values = _mm_loadu_ps(x);
+  __m128 steep = _mm_cmpgt_ps(values, _mm_setzero_ps());
+  if (a == Activation::relu6) steep = _mm_and_ps(steep, _mm_cmplt_ps(values, _mm_set1_ps(6)));
+  return _mm_movemask_ps(steep);
+}
+template <Activation a>
+inline uint8_t steep_bits_of_8(const float* x) {
+  return static_cast<uint8_t>(steep_bits_of_4<a>(x) | steep_bits_of_4<a>(x + 4) << 4);
+}
+#else
+template <Activation a>
+inline uint8_t steep_bits_of_8(const float* x) {
+  return steep_bits<a>(x, 8);
+}
+#endif
+
+template <Activation a>
+inline uint8_t steep_bits_of_8(const double* x) {
+  return steep_bits<a>(x, 8);
+}
+
+/// Writes the bits of n elements; those that fill up the last byte are 0.
+template <Activation a, class C>
+inline void write_bits(const C* x, int64_t n, uint8_t* bits) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) bits[i / 8] = steep_bits_of_8<a>(x + i);
+  if (i < n) bits[i / 8] = steep_bits<a>(x + i, n - i);
+}
+
+/// A gradient before the activation: itself where the slope is 1, nothing where it is 0, infinite as it may be.
+template <Activation a, class C>
+inline C passed(C grad, bool steep) {
+  constexpr C elsewhere = static_cast<C>(slope_elsewhere(a));
+  return steep ? grad : elsewhere == 0 ? C(0) : grad * elsewhere;
+}
+
+/// out = grad times the slope that the bits tell.
+template <Activation a, class C>
+inline void times_slope_of_bits(const uint8_t* bits, const C* __restrict grad, int64_t n, C* __restrict out) {
+  // Selected by a constant each, for not every instruction set shifts lanes by different counts.
+  static constexpr int kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const int sixteen = bits[i / 8] | bits[i / 8 + 1] << 8;
+#pragma GCC unroll 1
+    for (int k = 0; k < 16; ++k) out[i + k] = passed<a>(grad[i + k], (sixteen & kBits[k]) != 0);
+  }
+  for (; i < n; ++i) out[i] = passed<a>(grad[i], (bits[i / 8] >> (i % 8) & 1) != 0);
+}
+
+}  // namespace visionops::VISIONOPS_ISA

@@ -1,0 +1,260 @@
+"""convert on networks in plain torch: the same outputs and gradients, what it fuses, what it leaves and says."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from networks import Block, ResNet18
+from visionops.nn import BatchNorm2d, convert
+
+
+class Net(nn.Module):
+    """A convolution, a norm, and what a function makes of them."""
+
+    def __init__(self, forward: Callable[[Net, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.own = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self, x)
+
+
+def wide(net: Net, x: Tensor) -> Tensor:
+    return net.conv(x)  # type: ignore[no-any-return]
+
+
+def outputs_and_gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    out = model(x)
+    out.square().mean().backward()
+    return [out, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
+    """Outputs and gradients agree as far as float32 keeps them: computed in float64 here."""
+    ours, theirs = ours.double(), theirs.double()
+    for a, b in zip(outputs_and_gradients(ours, x), outputs_and_gradients(theirs, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-8, atol=1e-8)
+
+
+IMAGES = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_resnet_trains_as_before(layout: torch.memory_format) -> None:
+    theirs = ResNet18(width=4, classes=5).to(memory_format=layout)
+    ours = copy.deepcopy(theirs)
+    parameters = list(ours.parameters())
+    report = convert(ours)
+    assert all(a is b for a, b in zip(parameters, ours.parameters(), strict=True))
+    what = dict(report.swapped)
+    assert len(what) == 20
+    assert what["bn1"] == "BatchNorm2d with relu"
+    assert what["layers.1.0.bn2"] == "BatchNorm2d with residual and relu"
+    assert what["layers.1.0.downsample.1"] == "BatchNorm2d"
+    assert report.left == [("maxpool", "MaxPool2d: visionops.nn has no module for it")]
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert_same(ours, theirs, x.contiguous(memory_format=layout))
+    assert_same(ours, theirs, x.contiguous(memory_format=layout))  # running estimates moved alike
+    assert_same(copy.deepcopy(ours).eval(), theirs.eval(), x)
+
+
+def test_a_resnet_infers_as_before() -> None:
+    theirs = ResNet18(width=8, classes=5)
+    theirs(torch.randn(4, 3, 64, 64))  # moves the running estimates
+    ours = copy.deepcopy(theirs.eval())
+    what = dict(convert(ours).swapped)
+    assert what["bn1"] == "into the convolution before it"
+    assert what["layers.1.0.downsample.1"] == "into the convolution before it"
+    assert what["layers.1.0.bn2"] == "BatchNorm2d with residual and relu"
+    assert isinstance(ours.bn1, nn.Identity)
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(ours.double()(x), theirs.double()(x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("forward", "activation", "calls"),
+    [
+        (lambda net, x: net.relu(net.bn(net.conv(x))), "relu", None),
+        (lambda net, x: F.relu(net.bn(net.conv(x)), inplace=True), "relu", None),
+        (lambda net, x: net.bn(net.conv(x)).relu_(), "relu", None),
+        (lambda net, x: F.silu(net.bn(net.conv(x))), "silu", None),
+        (lambda net, x: F.gelu(net.bn(net.conv(x))), "gelu", None),
+        (lambda net, x: F.hardswish(net.bn(net.conv(x)) + net.conv(x)), "hardswish", "residual"),
+        (lambda net, x: F.relu6(net.conv(x) + net.bn(net.conv(x))), "relu6", "residual"),
+        (lambda net, x: torch.add(net.bn(net.conv(x)), net.conv(x)), None, "residual"),
+        (lambda net, x: net.relu(net.bn(net.conv(x)).add_(net.conv(x))), "relu", "residual"),
+        # Broadcast: the norm's own addition cannot, so the three steps are made apart.
+        (lambda net, x: net.relu(net.bn(net.conv(x)) + net.conv(x).mean((2, 3), keepdim=True)), "relu", "residual"),
+        (lambda net, x: net.relu(net.bn(net.conv(x)[:, :, :1, :1]) + net.conv(x)), "relu", "residual"),
+    ],
+)
+def test_fuses(forward: Callable[[Net, Tensor], Tensor], activation: str | None, calls: str | None) -> None:
+    theirs = Net(forward)
+    ours = copy.deepcopy(theirs)
+    parts = " and ".join(part for part in (calls, activation) if part)
+    assert convert(ours).swapped == [("bn", f"BatchNorm2d with {parts}")]
+    assert isinstance(ours.bn, BatchNorm2d)
+    assert ours.bn.activation == activation
+    assert_same(ours, theirs, IMAGES)
+    assert convert(ours).swapped == []  # nothing is left to do
+
+
+def in_place_of_the_other(net: Net, x: Tensor) -> Tensor:
+    other = net.conv(x)
+    copied = other
+    other += net.bn(net.conv(x))
+    return copied * other  # type: ignore[no-any-return]
+
+
+def input_changes_before_the_sum(net: Net, x: Tensor) -> Tensor:
+    before = net.conv(x).clone()
+    out = net.bn(before)
+    after = before.detach().mul(2)
+    return net.relu(out + after)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda net, x: net.bn(net.conv(x)),
+        lambda net, x: net.bn(net.conv(x)).mul(2),
+        lambda net, x: net.relu(net.bn(net.conv(x)) * 2),
+        lambda net, x: net.bn(net.conv(x)) + 1,
+        lambda net, x: F.gelu(net.bn(net.conv(x)), approximate="tanh"),
+        lambda net, x: F.leaky_relu(net.bn(net.conv(x)), 0.2),
+        lambda net, x: torch.add(net.bn(net.conv(x)), net.conv(x), alpha=2),
+        lambda net, x: net.bn(net.bn(net.conv(x)).relu()),  # called twice
+        in_place_of_the_other,
+    ],
+)
+def test_fuses_nothing_that_would_change_the_result(forward: Callable[[Net, Tensor], Tensor]) -> None:
+    theirs = Net(forward)
+    ours = copy.deepcopy(theirs)
+    assert convert(ours).swapped == [("bn", "BatchNorm2d")]
+    assert_same(ours, theirs, IMAGES)
+
+
+def test_uses_of_the_norms_output_and_input_elsewhere() -> None:
+    def used_twice(net: Net, x: Tensor) -> Tensor:
+        out = net.bn(net.conv(x))
+        return net.relu(out.clone()) + out  # type: ignore[no-any-return]
+
+    for forward in (used_twice, input_changes_before_the_sum):
+        theirs = Net(forward)
+        ours = copy.deepcopy(theirs)
+        convert(ours)
+        assert_same(ours, theirs, IMAGES)
+
+
+def test_hooks_still_see_the_norm() -> None:
+    net, seen = Net(lambda net, x: F.relu(net.bn(net.conv(x)))), []
+    net.bn.register_forward_hook(lambda module, args, output: seen.append(output))
+    assert convert(net).swapped == [("bn", "BatchNorm2d")]
+    net(IMAGES.float())
+    assert (seen[0] < 0).any()
+
+
+def by_value(net: Net, x: Tensor) -> Tensor:
+    return net.relu(net.bn(net.conv(x))) if x.sum() < 1e9 else x
+
+
+def by_mode(net: Net, x: Tensor) -> Tensor:
+    return net.relu(net.bn(net.conv(x))) if net.training else net.bn(net.conv(x))
+
+
+def remembering(net: Net, x: Tensor) -> Tensor:
+    net.seen = net.bn(net.conv(x))  # type: ignore[assignment]
+    return net.relu(net.seen.clone())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("forward", "why"),
+    [
+        (by_value, "Net: torch.fx cannot follow its forward: "),
+        (by_mode, "Net: its forward depends on the mode"),
+        (remembering, "Net: its forward changes the module"),
+    ],
+)
+def test_a_forward_that_cannot_be_followed_stays(forward: Callable[[Net, Tensor], Tensor], why: str) -> None:
+    theirs = Net(forward)
+    ours = copy.deepcopy(theirs)
+    report = convert(ours)
+    assert report.swapped == [("bn", "BatchNorm2d")]
+    ((name, reason),) = report.left
+    assert name == "the network"
+    assert reason.startswith(why)
+    assert_same(ours, theirs, IMAGES)
+    assert_same(ours.eval(), theirs.eval(), IMAGES)
+
+
+def test_a_part_that_can_be_followed_is_converted() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Block(3, 4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(x) if float(x.sum()) < 1e9 else x
+
+    theirs = Outer()
+    ours = copy.deepcopy(theirs)
+    report = convert(ours)
+    assert dict(report.swapped)["block.bn2"] == "BatchNorm2d with residual and relu"
+    assert [name for name, _ in report.left] == ["the network"]
+    assert_same(ours, theirs, IMAGES)
+
+
+def test_says_what_it_leaves() -> None:
+    class Own(nn.BatchNorm2d):
+        pass
+
+    net = nn.Sequential(Own(3), nn.SyncBatchNorm(3), nn.BatchNorm1d(3), nn.BatchNorm3d(3), nn.AvgPool2d(2))
+    assert str(convert(net)).splitlines() == [
+        "left 0: Own: a class of its own may compute something else",
+        "left 1: SyncBatchNorm: its statistics are of several processes",
+        "left 2: BatchNorm1d: only (B, C, H, W) is normalised here",
+        "left 3: BatchNorm3d: only (B, C, H, W) is normalised here",
+        "left 4: AvgPool2d: visionops.nn has no module for it",
+    ]
+
+
+def test_a_norm_alone_and_one_shared() -> None:
+    alone = nn.BatchNorm2d(3)
+    assert convert(alone).swapped == [("", "BatchNorm2d")]
+    assert isinstance(alone, BatchNorm2d)
+    shared = nn.BatchNorm2d(3)
+    theirs = nn.Sequential(shared, nn.ReLU(), nn.Sequential(shared, nn.Tanh()))
+    ours = copy.deepcopy(theirs)
+    assert convert(ours).swapped == [("0", "BatchNorm2d")]
+    assert_same(ours, theirs, IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # torch's own, as it compiles a gradient
+def test_converted_networks_copy_and_compile() -> None:
+    net = ResNet18(width=4, classes=3)
+    convert(net)
+    x = torch.randn(2, 3, 32, 32)
+    twin = copy.deepcopy(net)
+    torch.testing.assert_close(twin(x), net(x))
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert net(x).abs().sum() > 0  # the copy's forward is its own
+    torch._dynamo.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    compiled(x).square().mean().backward()
+    gradients = [p.grad for p in net.parameters()]
+    for got, wanted in zip(gradients, outputs_and_gradients(net, x)[1:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,161 @@
+"""Puts this library's operations into an existing network, in place, and says what it swapped and what it left."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import Any
+
+from torch import fx, nn
+
+from visionops.nn.norm import BatchNorm2d
+from visionops.nn.patterns import fuse
+
+# A module of the first class becomes one of the second, which is derived from it, parameters and hooks and all.
+SWAPS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: BatchNorm2d}
+
+# What one might expect to be swapped, and why it is not.
+LEFT: dict[type[nn.Module], str] = {
+    nn.SyncBatchNorm: "its statistics are of several processes",
+    nn.BatchNorm1d: "only (B, C, H, W) is normalised here",
+    nn.BatchNorm3d: "only (B, C, H, W) is normalised here",
+    nn.MaxPool2d: "visionops.nn has no module for it",
+    nn.AvgPool2d: "visionops.nn has no module for it",
+}
+
+
+@dataclass
+class Conversion:
+    """What `convert` did to each module, by its name in the network: what came of it, or why it was left."""
+
+    swapped: list[tuple[str, str]] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"swapped {name}: {what}" for name, what in self.swapped]
+        return "\n".join(lines + [f"left {name}: {why}" for name, why in self.left])
+
+
+def convert(model: nn.Module) -> Conversion:
+    """Swap torch's modules in a network for this library's, in place.
+
+    - Every `torch.nn.BatchNorm2d` becomes a `visionops.nn.BatchNorm2d`, the same object with the same parameters,
+      buffers and hooks: an optimizer that holds them goes on.
+    - Where a module's own forward sends the norm's output to an addition, an activation or both, and nowhere else,
+      they are done in the norm's pass.
+    - Of a network in eval mode, where a norm follows a convolution and no addition follows it, the convolution takes
+      the norm into its weights, and the norm is gone: such a network is for inference.
+
+    A forward that torch.fx cannot follow, or that depends on the mode, stays as it is, its norms swapped but alone.
+    Outputs and gradients agree with those before to within rounding.
+
+    Args:
+        model: Any network; in training mode unless it will only infer.
+
+    Returns:
+        What was swapped and what was left, with the reason; its str is a line for each.
+
+    >>> print(convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))))
+    swapped 1: BatchNorm2d with relu
+    left 3: MaxPool2d: visionops.nn has no module for it
+    """
+    report = Conversion()
+    names = {id(module): name for name, module in model.named_modules()}
+    norms = [module for module in model.modules() if type(module) in SWAPS]
+    for module in model.modules():
+        kind = type(module)
+        if kind in SWAPS:
+            module.__class__ = SWAPS[kind]
+        elif reason := LEFT.get(kind):
+            report.left.append((names[id(module)], f"{kind.__name__}: {reason}"))
+        elif isinstance(module, nn.BatchNorm2d) and kind not in SWAPS.values():
+            report.left.append((names[id(module)], f"{kind.__name__}: a class of its own may compute something else"))
+
+    graphs: list[tuple[nn.Module, fx.Graph]] = []
+    for module in model.modules():
+        if not any(isinstance(child, BatchNorm2d) for child in module.modules() if child is not module):
+            continue
+        if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+            continue  # these are never called
+        try:
+            graphs.append((module, graph_of(module)))
+        except UntraceableError as error:
+            report.left.append((names[id(module)] or "the network", f"{type(module).__name__}: {error}"))
+    calls = Counter(
+        id(module.get_submodule(str(node.target)))
+        for module, graph in graphs
+        for node in graph.nodes
+        if node.op == "call_module"
+    )
+    what = {id(norm): type(norm).__name__ for norm in norms}
+    for module, graph in graphs:
+        fused = fuse(module, graph, calls)
+        if fused:
+            install(module, graph)
+            what.update(fused)
+    report.swapped += [(names[key], done) for key, done in what.items()]
+    return report
+
+
+class UntraceableError(Exception):
+    """Why a forward stays as it is."""
+
+
+class _InPlace(fx.Proxy):
+    """A value that `x += y` changes; torch.fx would follow it as x = x + y, which other names of x do not see."""
+
+
+def _in_place(name: str) -> Any:
+    def method(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", getattr(operator, name), (self, other), {})
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+    setattr(_InPlace, f"__i{_name}__", _in_place(f"i{_name}"))
+
+
+class _OneLevel(fx.Tracer):
+    """Follows one module's own forward; the modules it calls are single steps."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _InPlace(node, self)
+
+
+def graph_of(module: nn.Module) -> fx.Graph:
+    """The steps of a module's forward, which are the same in training and eval."""
+    if "forward" in vars(module):
+        raise UntraceableError("its forward was replaced")
+    before, graphs = dict(vars(module)), []
+    try:
+        for mode in (True, False):
+            module.training = mode
+            graphs.append(_OneLevel().trace(module))
+    except Exception as error:  # of any kind: it is the network's own code that runs
+        message = str(error).splitlines()
+        raise UntraceableError(f"torch.fx cannot follow its forward: {message[0] if message else error!r}") from error
+    finally:
+        # A forward may leave what it was traced with in the module.
+        after = vars(module) | {"training": before["training"]}
+        vars(module).clear()
+        vars(module).update(before)
+    if any(after.get(name) is not value for name, value in before.items()) or after.keys() != before.keys():
+        raise UntraceableError("its forward changes the module")
+    first, second = (graph.python_code("self").src for graph in graphs)
+    if first != second:
+        raise UntraceableError("its forward depends on the mode")
+    return graphs[0]
+
+
+def install(module: nn.Module, graph: fx.Graph) -> None:
+    """Make a graph the forward of this one object."""
+    code = graph.python_code("self")
+    namespace = dict(code.globals)
+    exec(compile(code.src, f"<forward of a converted {type(module).__name__}>", "exec"), namespace)
+    module.forward = MethodType(namespace["forward"], module)

@@ -1,0 +1,157 @@
+"""What follows a norm in a traced forward, and its replacement by the norm's own addition and activation."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from visionops.nn.norm import BatchNorm2d
+from visionops.norm import fold_batch_norm
+
+FUNCTIONS: dict[str | None, Any] = {
+    None: lambda x: x,
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "gelu": F.gelu,
+}
+_MODULES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.ReLU6: "relu6",
+    nn.SiLU: "silu",
+    nn.Hardswish: "hardswish",
+    nn.GELU: "gelu",
+}
+_CALLED = {function: name for name, function in FUNCTIONS.items() if name} | {torch.relu: "relu"}
+_METHODS = {"relu": "relu", "relu_": "relu"}
+_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, str]:
+    """Rewrite the graph of a module's forward; by id of each norm concerned, what it became.
+
+    `calls` counts by id how often each module is called in the whole network.
+    """
+    done = {}
+    for node in list(graph.nodes):
+        norm = _called(module, node)
+        if type(norm) is not BatchNorm2d or norm.activation is not None or not _alone(norm, node, calls):
+            continue
+        addition = _addition_after(node)
+        last = addition or node
+        activated = _only_user(last)
+        name = None if activated is None else _activation(module, activated)
+        if addition is None and _folds(module, node, norm, calls):
+            _fold(module, graph, node, norm)
+            done[id(norm)] = "into the convolution before it"
+            continue
+        if name is not None:
+            last = activated
+        if last is node:
+            continue
+        norm.activation = name
+        replacement = node
+        if addition is not None:
+            other = addition.args[1] if addition.args[0] is node else addition.args[0]
+            with graph.inserting_before(last):
+                replacement = graph.call_function(
+                    with_residual, (graph.get_attr(str(node.target)), node.args[0], other)
+                )
+        last.replace_all_uses_with(replacement)
+        for step in {last: None, addition: None, node if addition else None: None}:
+            if step is not None:
+                graph.erase_node(step)
+        parts = [part for part in ("residual" if addition else None, name) if part]
+        done[id(norm)] = f"BatchNorm2d with {' and '.join(parts)}"
+    return done
+
+
+def with_residual(norm: BatchNorm2d, input: Tensor, other: Any) -> Tensor:
+    """What a norm, an addition and the norm's activation do: in one pass unless the addition broadcasts the input."""
+    if isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype:
+        return norm(input, residual=other)  # type: ignore[no-any-return]
+    return FUNCTIONS[norm.activation](norm.normalised(input, None, None) + other)  # type: ignore[no-any-return]
+
+
+def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
+    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _alone(module: nn.Module, node: fx.Node, calls: Counter[int]) -> bool:
+    """Whether it is called once in the network, with one input, and no hook sees what it is called with."""
+    return calls[id(module)] == 1 and len(node.args) == 1 and not node.kwargs and not _has_hooks(module)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _addition_after(node: fx.Node) -> fx.Node | None:
+    """The sum of a node with another one, if that is all it is used for."""
+    user = _only_user(node)
+    if user is None or user.target not in _ADDITIONS or len(user.args) != 2 or user.kwargs:
+        return None
+    first, second = user.args
+    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or first is second:
+        return None
+    in_place = user.target in (operator.iadd, "add_")
+    # In place of the other one, its other users would see the sum. And the norm moves to where the sum is: its input
+    # must not change in between.
+    return user if (first is node or not in_place) and len(node.all_input_nodes[0].users) == 1 else None
+
+
+def _activation(module: nn.Module, node: fx.Node) -> str | None:
+    if len(node.args) != 1 or set(node.kwargs) - {"inplace"}:
+        return None
+    if node.op == "call_function":
+        return _CALLED.get(node.target)
+    if node.op == "call_method":
+        return _METHODS.get(str(node.target))
+    called = _called(module, node)
+    if called is None or _has_hooks(called):
+        return None
+    if (isinstance(called, nn.LeakyReLU) and called.negative_slope != 0.01) or (
+        isinstance(called, nn.GELU) and called.approximate != "none"
+    ):
+        return None
+    return _MODULES.get(type(called))
+
+
+def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, calls: Counter[int]) -> bool:
+    """Whether the norm, in eval mode, follows a convolution whose output nothing else uses."""
+    before = node.args[0]
+    if norm.training or norm.running_mean is None or not isinstance(before, fx.Node) or len(before.users) != 1:
+        return False
+    convolution = _called(module, before)
+    return type(convolution) is nn.Conv2d and not convolution.training and _alone(convolution, before, calls)
+
+
+def _fold(module: nn.Module, graph: fx.Graph, node: fx.Node, norm: BatchNorm2d) -> None:
+    before = node.all_input_nodes[0]
+    convolution = module.get_submodule(str(before.target))
+    assert isinstance(convolution, nn.Conv2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        weight, bias = fold_batch_norm(
+            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
+        )
+    trained = convolution.weight.requires_grad
+    convolution.weight = nn.Parameter(weight, trained)
+    convolution.bias = nn.Parameter(bias, trained)
+    node.replace_all_uses_with(before)
+    graph.erase_node(node)
+    parent, _, name = str(node.target).rpartition(".")
+    setattr(module.get_submodule(parent), name, nn.Identity())

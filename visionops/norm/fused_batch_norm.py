@@ -1,0 +1,253 @@
+"""Batch norm with what follows it: a residual and an activation, in as few readings as the mathematics allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionops import _check
+from visionops._codes import ACTIVATIONS
+from visionops._layout import empty_image, is_channels_last
+from visionops._op import FLOATING, NATIVE, ONCE, Gradient, Op, needs_autograd
+from visionops.norm.fold_batch_norm import channels
+
+# Their slope has two values: one bit an element is all that backward needs of what the activation saw.
+KINKED = frozenset(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
+
+_COLUMNS = 256  # kColumns of csrc/norm/batch_norm_items.h
+
+
+def bits_shape(input: Tensor) -> tuple[Any, ...]:
+    """Of a bit for each element: (B, C, bytes), or, with channels last, (rows, bytes) of csrc's batch_norm_items.h.
+
+    So it tells the layout that the input had.
+    """
+    batch, channels, height, width = input.shape
+    if not is_channels_last(input):
+        return batch, channels, (height * width + 7) // 8
+    repeats = max(1, _COLUMNS // channels)
+    return (batch * height * width + repeats - 1) // repeats, (repeats * channels + 7) // 8
+
+
+def _fake(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    residual: Tensor | None,
+    activation: int,
+    with_bits: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    statistics = input.shape[1] if training else 0
+    moved_mean, moved_var = (
+        input.new_empty(0, dtype=torch.float32)
+        if estimate is None or not training
+        else input.new_empty(statistics, dtype=estimate.dtype)
+        for estimate in (running_mean, running_var)
+    )
+    return (
+        empty_image(input, *input.shape[1:]),
+        input.new_empty(statistics, dtype=torch.float64),
+        input.new_empty(statistics, dtype=torch.float64),
+        moved_mean,
+        moved_var,
+        input.new_empty(bits_shape(input) if with_bits else (0,), dtype=torch.uint8),
+    )
+
+
+def _fake_backward(
+    grad: Tensor,
+    input: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    residual: Tensor | None,
+    bits: Tensor,
+    training: bool,
+    eps: float,
+    activation: int,
+    with_affine: bool,
+    with_residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    like = grad if input is None else input
+    if input is None and bits.ndim > 1:
+        layout = torch.channels_last if bits.ndim == 2 else torch.contiguous_format
+        like = torch.empty_like(grad, memory_format=layout)
+    grad_weight, grad_bias = (
+        grad.new_empty(0, dtype=torch.float32)
+        if parameter is None or not with_affine
+        else parameter.new_empty(parameter.shape)
+        for parameter in (weight, bias)
+    )
+    return (
+        empty_image(like, *like.shape[1:]),
+        grad_weight,
+        grad_bias,
+        empty_image(like, *like.shape[1:]) if with_residual else grad.new_empty(0),
+    )
+
+
+def _one_by_one(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+    """The batching rule: statistics are of one example, and the layout of its bits is its own."""
+    examples = [
+        raw(*(arg if dim is None else arg.select(dim, i) for arg, dim in zip(args, in_dims, strict=True)))
+        for i in range(info.batch_size)
+    ]
+    outputs = tuple(torch.stack(parts) for parts in zip(*examples, strict=True))
+    return outputs, (0,) * len(outputs)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    input, weight, bias, mean, var, ctx.training, _, ctx.eps, residual, ctx.activation, _ = inputs
+    _, batch_mean, batch_var, _, _, bits = output
+    if ctx.training:
+        mean, var = batch_mean, batch_var
+    _, ctx.with_affine, with_bias, *_, ctx.with_residual, _, _ = ctx.needs_input_grad
+    ctx.with_affine = ctx.with_affine or with_bias
+    recomputes = ctx.activation != ACTIVATIONS[None] and ctx.activation not in KINKED
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(
+        input if ctx.training or ctx.with_affine or recomputes else None,
+        weight,
+        bias,
+        mean,
+        var,
+        residual if recomputes else None,
+        bits,
+    )
+
+
+def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:  # nobody asked for the output's
+        return (None,) * 11
+    # A residual without activation has the gradient of the output itself.
+    computes_residual = ctx.with_residual and ctx.activation != ACTIVATIONS[None]
+    grad_input, grad_weight, grad_bias, grad_residual = FUSED_BATCH_NORM_BACKWARD(
+        grad,
+        *ctx.saved_tensors,
+        ctx.training,
+        ctx.eps,
+        ctx.activation,
+        ctx.with_affine,
+        computes_residual,
+        backend=ctx.backend,
+    )
+    weight, bias = ctx.saved_tensors[1:3]
+    return (
+        grad_input,
+        grad_weight if ctx.with_affine and weight is not None else None,
+        grad_bias if ctx.with_affine and bias is not None else None,
+        *(None,) * 5,
+        grad_residual if computes_residual else grad if ctx.with_residual else None,
+        None,
+        None,
+    )
+
+
+BACKENDS = (NATIVE,)
+FUSED_BATCH_NORM_BACKWARD = Op(
+    "fused_batch_norm_backward", fake=_fake_backward, vmap=_one_by_one, gradient=ONCE, backends=BACKENDS
+)
+FUSED_BATCH_NORM = Op(
+    "fused_batch_norm", fake=_fake, vmap=_one_by_one, gradient=Gradient(_save, _backward), backends=BACKENDS
+)
+
+
+@FUSED_BATCH_NORM.public
+def fused_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Batch norm, the addition of a residual and an activation in one operation.
+
+    activation((input - mean) / sqrt(var + eps) * weight + bias + residual), with mean and biased var of each channel
+    over batch, height and width in training, else the running estimates. In training these move in place by `momentum`
+    towards the batch's mean and unbiased variance; an empty batch leaves them.
+
+    Statistics are exact to about the input's own rounding however far from 0 it lies, and the same at any number of
+    threads. Saved for backward are input and statistics, for relu, leaky_relu and relu6 a bit an element, and for silu,
+    hardswish and gelu the residual. The input is not saved where its gradient does not depend on it: without training
+    and gradients of weight and bias, unless for silu, hardswish and gelu.
+
+    Args:
+        input: (B, C, H, W) floating, of either memory layout, which the result shares.
+        weight: (C,) floating of any dtype, or None for 1.
+        bias: (C,) likewise, or None for 0.
+        running_mean: (C,) likewise, or None in training.
+        running_var: (C,) likewise, or None in training.
+        training: Whether statistics are the batch's.
+        momentum: How far the running estimates move, from 0 to 1.
+        eps: Added to the variance.
+        residual: (B, C, H, W) of the input's dtype, or None.
+        activation: "relu", "leaky_relu" (0.01), "relu6", "silu", "hardswish", "gelu" (by erf), or None.
+        backend: "native", or None for the first that can run.
+
+    Returns:
+        (B, C, H, W), dtype and layout of input. Differentiable once in input, weight, bias and residual.
+
+    Raises:
+        ValueError: a shape or the activation does not fit; the running estimates are missing; there is one value per
+            channel in training.
+        TypeError: not floating tensors on one device, or the residual is not of the input's dtype.
+        NotImplementedError: no backend runs here; the message says why.
+
+    Source: Ioffe and Szegedy, arXiv:1502.03167; the merger of moments, Chan et al., 1979.
+
+    >>> x = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(2, 1, 1, 2)
+    >>> fused_batch_norm(x, None, None, None, None, True, activation="relu").flatten()
+    tensor([0.0000, 0.0000, 0.4472, 1.3416])
+    """
+    _check.is_a("input", input, Tensor)
+    _check.ndim("input", input, 4, "(B, C, H, W)")
+    _check.dtype("input", input, FLOATING, "floating")
+    channel_values = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for name, values in channel_values.items():
+        if values is not None:
+            channels(name, values, "input", input, 1)
+    if (running_mean is None) != (running_var is None) or (running_mean is None and not training):
+        raise ValueError(
+            "running_mean, running_var: expected both, or in training neither, got "
+            f"{' and '.join('None' if values is None else 'a tensor' for values in (running_mean, running_var))}"
+        )
+    _check.number("momentum", momentum)
+    _check.number("eps", eps)
+    if residual is not None:
+        _check.is_a("residual", residual, Tensor)
+        if residual.shape != input.shape:
+            raise ValueError(
+                f"residual: expected the shape of input, {_check.describe(input)}, got {_check.describe(residual)}"
+            )
+        if residual.dtype != input.dtype:
+            raise TypeError(f"residual: expected dtype {input.dtype} as input, got {residual.dtype}")
+        _check.same_device("residual", residual, "input", input)
+    _check.one_of("activation", activation, ACTIVATIONS)
+
+    number = ACTIVATIONS[activation]
+    tensors = (input, weight, bias, running_mean, running_var, residual)
+    with_bits = number in KINKED and needs_autograd(tensors)
+    output, _, _, *moved, _ = FUSED_BATCH_NORM(
+        *tensors[:5], bool(training), float(momentum), float(eps), residual, number, with_bits, backend=backend
+    )
+    if training and running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.copy_(moved[0])
+            running_var.copy_(moved[1])
+    return output  # type: ignore[no-any-return]
