@@ -1,0 +1,137 @@
+// What the glue of room `pool` for CPU and GPU shares: schemas, and tensors checked and turned into shapes.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/stable_torch.h"
+#include "pool/avg_pool2d.h"
+#include "pool/max_pool2d.h"
+
+namespace visionops {
+
+using Ints = std::vector<int64_t>;
+
+inline std::string max_pool2d_schema(const std::string& name) {
+  return name +
+         "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode) -> Tensor";
+}
+
+inline std::string max_pool2d_with_offsets_schema(const std::string& name) {
+  return name +
+         "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode) "
+         "-> (Tensor, Tensor)";
+}
+
+inline std::string max_pool2d_backward_schema(const std::string& name) {
+  return name +
+         "(Tensor grad, Tensor offsets, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, "
+         "int[] dilation) -> Tensor";
+}
+
+inline std::string max_pool2d_taken_schema(const std::string& name) {
+  return name +
+         "(Tensor input, Tensor offsets, int[] kernel_size, int[] stride, int[] padding, int[] dilation) -> Tensor";
+}
+
+inline std::string max_pool2d_indices_schema(const std::string& name) {
+  return name +
+         "(Tensor offsets, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, int[] dilation) -> Tensor";
+}
+
+inline std::string avg_pool2d_schema(const std::string& name) {
+  return name +
+         "(Tensor input, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, bool count_include_pad, "
+         "int? divisor_override) -> Tensor";
+}
+
+inline std::string avg_pool2d_backward_schema(const std::string& name) {
+  return name +
+         "(Tensor grad, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
+         "bool count_include_pad, int? divisor_override) -> Tensor";
+}
+
+/// The axis 0 (y) or 1 (x) of a window over `in` pixels; `out` is still 0.
+inline PoolAxis pool_axis(int64_t in, const Ints& kernel, const Ints& stride, const Ints& padding, const Ints& dilation,
+                          int axis) {
+  constexpr int64_t limit = int64_t{1} << 31;
+  check(kernel.size() == 2 && stride.size() == 2 && padding.size() == 2 && dilation.size() == 2,
+        "kernel_size, stride, padding, dilation: expected two integers each");
+  const int64_t k = kernel[axis], s = stride[axis], p = padding[axis], d = dilation[axis];
+  check(k > 0 && s > 0 && d > 0 && k < limit && s < limit && d < limit,
+        "kernel_size, stride, dilation: expected 1 or more, and less than 2^31");
+  check(p >= 0 && p <= k / 2, "padding: expected 0 or more, and at most half of kernel_size");
+  check(in > 0, "input: expected a height and a width of at least 1");
+  return {in, 0, k, s, p, d};
+}
+
+/// The window over (size[0], size[1]) pixels, with what is around them in dense images of a layout and dtype.
+inline PoolShape pool_shape(int64_t batch, int64_t channels, const Ints& size, const Ints& kernel, const Ints& stride,
+                            const Ints& padding, const Ints& dilation, bool channels_last, DType dtype) {
+  check(size.size() == 2, "size: expected (height, width)");
+  check(is_floating(dtype), "input: expected a floating dtype");
+  const PoolShape shape = {channels_last ? batch : batch * channels, channels_last ? channels : 1,
+                           pool_axis(size[0], kernel, stride, padding, dilation, 0),
+                           pool_axis(size[1], kernel, stride, padding, dilation, 1), dtype};
+  check(shape.y.kernel * shape.x.kernel < int64_t{1} << 31, "kernel_size: expected fewer than 2^31 taps");
+  return shape;
+}
+
+/// How many windows fit along an axis, as visionops/pool/window.py says.
+inline int64_t pooled_size(const PoolAxis& axis, bool ceil_mode) {
+  const int64_t room = axis.in + 2 * axis.padding - axis.dilation * (axis.kernel - 1) - 1;
+  const int64_t filled = room + (ceil_mode ? axis.stride - 1 : 0);
+  int64_t count = filled < 0 ? 0 : filled / axis.stride + 1;
+  if (ceil_mode && (count - 1) * axis.stride >= axis.in + axis.padding) --count;
+  check(count > 0, "input: expected at least one window to fit");
+  return count;
+}
+
+/// The shape of a pooling of `image`, dense in either layout.
+inline PoolShape pool_shape_of(const Tensor& image, const Ints& kernel, const Ints& stride, const Ints& padding,
+                               const Ints& dilation, bool ceil_mode) {
+  check(image.dim() == 4, "input: expected shape (B, C, H, W)");
+  PoolShape shape = pool_shape(image.size(0), image.size(1), {image.size(2), image.size(3)}, kernel, stride, padding,
+                               dilation, is_channels_last(image), dtype_of(image));
+  shape.y.out = pooled_size(shape.y, ceil_mode);
+  shape.x.out = pooled_size(shape.x, ceil_mode);
+  return shape;
+}
+
+/// The shape of a pooling of images of `size` pixels whose results are laid out and as many as `result`.
+inline PoolShape pool_shape_to(const Tensor& result, const Ints& size, const Ints& kernel, const Ints& stride,
+                               const Ints& padding, const Ints& dilation, DType dtype) {
+  check(result.dim() == 4, "grad: expected shape (B, C, P, Q)");
+  PoolShape shape = pool_shape(result.size(0), result.size(1), size, kernel, stride, padding, dilation,
+                               is_channels_last(result), dtype);
+  shape.y.out = result.size(2);
+  shape.x.out = result.size(3);
+  // As many windows as ceil_mode gives, or one less.
+  for (const PoolAxis& axis : {shape.y, shape.x}) {
+    const int64_t most = pooled_size(axis, true);
+    check(axis.out > 0 && (axis.out == most || axis.out == most - 1), "grad: expected as many windows as fit");
+  }
+  return shape;
+}
+
+inline ScalarType offsets_type(const PoolShape& shape) {
+  return VISIONOPS_ISA::has_small_offsets(shape) ? ScalarType::Byte : ScalarType::Int;
+}
+
+/// `image` itself if it is dense in the layout, else a copy.
+inline Tensor as_layout(const Tensor& image, bool channels_last) {
+  using torch::headeronly::MemoryFormat;
+  return channels_last ? torch::stable::contiguous(image, MemoryFormat::ChannelsLast) : as_contiguous(image);
+}
+
+/// Whether the sizes of two tensors are equal.
+inline bool same_sizes(const Tensor& a, const Tensor& b) {
+  if (a.dim() != b.dim()) return false;
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) != b.size(d)) return false;
+  }
+  return true;
+}
+
+}  // namespace visionops
