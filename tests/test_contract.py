@@ -30,12 +30,17 @@ from visionops.testing import Case, compare
 FROZEN = {"complete_box_iou": "alpha is a constant in the gradient, as in the authors' code"}
 # Linear operations; the others raise at the second differentiation.
 TWICE = {
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "avg_pool2d",
     "avg_pool2d_backward",
     "box_convert",
+    "global_avg_pool2d",
     "max_pool2d",  # linear where its offsets stay
     "max_pool2d_backward",
     "max_pool2d_with_offsets",
+    "max_unpool2d",
+    "spatial_pyramid_pool",
 }
 # Of the order in which an emulated GPU runs blocks and threads.
 SEEDS = (0, 1, 2)

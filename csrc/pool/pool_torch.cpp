@@ -152,6 +152,79 @@ Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& 
   return out;
 }
 
+Tensor max_unpool2d_op(const Tensor& input, const Tensor& indices, const Ints& size, bool adds) {
+  check(input.dim() == 4, "input: expected shape (B, C, P, Q)");
+  check(same_sizes(input, indices), "indices: expected the shape of input");
+  const Tensor values = as_dense_image(input);
+  const bool channels_last = is_channels_last(values);
+  const Tensor places = as_layout(indices, channels_last);
+  const UnpoolShape shape = unpool_shape(values, indices, size, dtype_of(input));
+  Tensor out = empty_image(input.size(0), input.size(1), size[0], size[1], channels_last, input.scalar_type());
+  void* const data = out.mutable_data_ptr();
+  const auto* const at = static_cast<const int64_t*>(places.const_data_ptr());
+  run(max_unpool2d_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
+    max_unpool2d(shape, values.const_data_ptr(), at, adds, data, scratch, begin, end);
+  });
+  return out;
+}
+
+Tensor max_unpool2d_taken_op(const Tensor& image, const Tensor& indices) {
+  check(image.dim() == 4 && indices.dim() == 4, "image, indices: expected shapes (B, C, H, W) and (B, C, P, Q)");
+  check(image.size(0) == indices.size(0) && image.size(1) == indices.size(1), "image: expected as many as indices");
+  const Tensor places = as_dense_image(indices);
+  const bool channels_last = is_channels_last(places);
+  const Tensor values = as_layout(image, channels_last);
+  const UnpoolShape shape = unpool_shape(places, indices, {image.size(2), image.size(3)}, dtype_of(image));
+  Tensor out = empty_image(indices.size(0), indices.size(1), indices.size(2), indices.size(3), channels_last,
+                           image.scalar_type());
+  void* const data = out.mutable_data_ptr();
+  const auto* const at = static_cast<const int64_t*>(places.const_data_ptr());
+  parallel(shape.outer * shape.windows, kElementsPerTask / (shape.inner + 1) + 1, [&](int64_t begin, int64_t end) {
+    max_unpool2d_taken(shape, values.const_data_ptr(), at, data, begin, end);
+  });
+  return out;
+}
+
+Tensor adaptive_avg_pool2d_op(const Tensor& input, const Ints& size) {
+  check(input.dim() == 4, "input: expected shape (B, C, H, W)");
+  const Tensor image = as_dense_image(input);
+  const AdaptiveShape shape = adaptive_shape(image, {input.size(2), input.size(3)}, size);
+  Tensor out =
+      empty_image(input.size(0), input.size(1), size[0], size[1], is_channels_last(image), input.scalar_type());
+  void* const data = out.mutable_data_ptr();
+  run(adaptive_pool2d_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
+    adaptive_avg_pool2d(shape, image.const_data_ptr(), data, scratch, begin, end);
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor> adaptive_max_pool2d_op(const Tensor& input, const Ints& size) {
+  check(input.dim() == 4, "input: expected shape (B, C, H, W)");
+  const Tensor image = as_dense_image(input);
+  const bool channels_last = is_channels_last(image);
+  const AdaptiveShape shape = adaptive_shape(image, {input.size(2), input.size(3)}, size);
+  Tensor out = empty_image(input.size(0), input.size(1), size[0], size[1], channels_last, input.scalar_type());
+  Tensor indices = empty_image(input.size(0), input.size(1), size[0], size[1], channels_last, ScalarType::Long);
+  void* const data = out.mutable_data_ptr();
+  auto* const at = static_cast<int64_t*>(indices.mutable_data_ptr());
+  run(adaptive_pool2d_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
+    adaptive_max_pool2d(shape, image.const_data_ptr(), data, at, scratch, begin, end);
+  });
+  return {out, indices};
+}
+
+Tensor adaptive_avg_pool2d_backward_op(const Tensor& grad, const Ints& size) {
+  check(grad.dim() == 4, "grad: expected shape (B, C, P, Q)");
+  const Tensor values = as_dense_image(grad);
+  const AdaptiveShape shape = adaptive_shape(values, size, {grad.size(2), grad.size(3)});
+  Tensor out = empty_image(grad.size(0), grad.size(1), size[0], size[1], is_channels_last(values), grad.scalar_type());
+  void* const data = out.mutable_data_ptr();
+  run(adaptive_avg_pool2d_backward_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
+    adaptive_avg_pool2d_backward(shape, values.const_data_ptr(), data, scratch, begin, end);
+  });
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
@@ -162,6 +235,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(max_pool2d_indices_schema("max_pool2d_indices_native").c_str());
   m.def(avg_pool2d_schema("avg_pool2d_native").c_str());
   m.def(avg_pool2d_backward_schema("avg_pool2d_backward_native").c_str());
+  m.def(max_unpool2d_schema("max_unpool2d_native").c_str());
+  m.def(max_unpool2d_taken_schema("max_unpool2d_taken_native").c_str());
+  m.def(adaptive_avg_pool2d_schema("adaptive_avg_pool2d_native").c_str());
+  m.def(adaptive_avg_pool2d_schema("adaptive_avg_pool2d_backward_native").c_str());
+  m.def(adaptive_max_pool2d_schema("adaptive_max_pool2d_native").c_str());
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
@@ -172,6 +250,11 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("max_pool2d_indices_native", TORCH_BOX(&max_pool2d_indices_op));
   m.impl("avg_pool2d_native", TORCH_BOX(&avg_pool2d_op));
   m.impl("avg_pool2d_backward_native", TORCH_BOX(&avg_pool2d_backward_op));
+  m.impl("max_unpool2d_native", TORCH_BOX(&max_unpool2d_op));
+  m.impl("max_unpool2d_taken_native", TORCH_BOX(&max_unpool2d_taken_op));
+  m.impl("adaptive_avg_pool2d_native", TORCH_BOX(&adaptive_avg_pool2d_op));
+  m.impl("adaptive_avg_pool2d_backward_native", TORCH_BOX(&adaptive_avg_pool2d_backward_op));
+  m.impl("adaptive_max_pool2d_native", TORCH_BOX(&adaptive_max_pool2d_op));
 }
 
 }  // namespace visionops

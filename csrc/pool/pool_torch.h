@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "common/stable_torch.h"
+#include "pool/adaptive_pool2d.h"
 #include "pool/avg_pool2d.h"
 #include "pool/max_pool2d.h"
+#include "pool/max_unpool2d.h"
 
 namespace visionops {
 
@@ -50,6 +52,22 @@ inline std::string avg_pool2d_backward_schema(const std::string& name) {
   return name +
          "(Tensor grad, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
          "bool count_include_pad, int? divisor_override) -> Tensor";
+}
+
+inline std::string max_unpool2d_schema(const std::string& name) {
+  return name + "(Tensor input, Tensor indices, SymInt[] size, bool adds) -> Tensor";
+}
+
+inline std::string max_unpool2d_taken_schema(const std::string& name) {
+  return name + "(Tensor image, Tensor indices) -> Tensor";
+}
+
+inline std::string adaptive_avg_pool2d_schema(const std::string& name) {
+  return name + "(Tensor input, SymInt[] size) -> Tensor";
+}
+
+inline std::string adaptive_max_pool2d_schema(const std::string& name) {
+  return name + "(Tensor input, SymInt[] size) -> (Tensor, Tensor)";
 }
 
 /// The axis 0 (y) or 1 (x) of a window over `in` pixels; `out` is still 0.
@@ -113,6 +131,36 @@ inline PoolShape pool_shape_to(const Tensor& result, const Ints& size, const Int
     check(axis.out > 0 && (axis.out == most || axis.out == most - 1), "grad: expected as many windows as fit");
   }
   return shape;
+}
+
+/// The bins of images `pixels` that results of `bins` have, dense in either layout.
+inline AdaptiveShape adaptive_shape(const Tensor& image, const Ints& pixels, const Ints& bins) {
+  constexpr int64_t limit = int64_t{1} << 31;
+  check(pixels.size() == 2 && bins.size() == 2, "size: expected (height, width)");
+  for (const int64_t side : {pixels[0], pixels[1], bins[0], bins[1]}) {
+    check(side > 0 && side < limit, "size: expected 1 or more, and less than 2^31");
+  }
+  const bool channels_last = is_channels_last(image);
+  const int64_t batch = image.size(0), channels = image.size(1);
+  check(is_floating(dtype_of(image)), "input: expected a floating dtype");
+  return {channels_last ? batch : batch * channels,
+          channels_last ? channels : 1,
+          {pixels[0], bins[0]},
+          {pixels[1], bins[1]},
+          dtype_of(image)};
+}
+
+/// Values and indices of `result`'s size in images of `size` pixels.
+inline UnpoolShape unpool_shape(const Tensor& result, const Tensor& indices, const Ints& size, DType dtype) {
+  constexpr int64_t limit = int64_t{1} << 31;
+  check(indices.scalar_type() == ScalarType::Long, "indices: expected int64");
+  check(size.size() == 2 && size[0] > 0 && size[1] > 0 && size[0] < limit && size[1] < limit,
+        "size: expected (height, width), 1 or more, and less than 2^31");
+  check(is_floating(dtype), "input: expected a floating dtype");
+  const bool channels_last = is_channels_last(result);
+  const int64_t batch = result.size(0), channels = result.size(1);
+  return {channels_last ? batch : batch * channels, channels_last ? channels : 1, result.size(2) * result.size(3),
+          size[0] * size[1], dtype};
 }
 
 inline ScalarType offsets_type(const PoolShape& shape) {

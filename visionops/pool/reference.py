@@ -121,6 +121,83 @@ def avg_pool2d_backward(
     return grad
 
 
+def max_unpool2d(
+    input: Array,
+    indices: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    output_size: Sequence[int] | None = None,
+) -> Float64:
+    """Each value at the pixel of the flattened image that its index names, if any; of several the last counts."""
+    if output_size is None:
+        output_size = [
+            (count - 1) * step - 2 * pad + kernel
+            for count, kernel, step, pad in zip(
+                input.shape[-2:], _pair(kernel_size), _pair(stride or kernel_size), _pair(padding), strict=True
+            )
+        ]
+    height, width = output_size[-2:]
+    output = np.zeros((*input.shape[:-2], height * width))
+    flat = (*input.shape[:-2], -1)
+    for plane in np.ndindex(input.shape[:-2]):
+        for value, index in zip(input.reshape(flat)[plane], indices.reshape(flat)[plane], strict=True):
+            if 0 <= index < height * width:
+                output[(*plane, index)] = value
+    return output.reshape(*input.shape[:-2], height, width)
+
+
+@quiet
+def adaptive_avg_pool2d(input: Array, output_size: Any) -> Float64:
+    """The average of each of so many bins of (..., H, W)."""
+    output = np.zeros((*input.shape[:-2], *_adaptive_sizes(input, output_size)))
+    for place, rows, columns in _bins(input, output_size):
+        output[(..., *place)] = input[..., rows, columns].astype(np.float64).mean((-2, -1))
+    return output
+
+
+def adaptive_max_pool2d(input: Array, output_size: Any, return_indices: bool = False) -> Any:
+    """The maximum of each of so many bins of (..., H, W), and on request its place in the flattened H * W."""
+    output = np.zeros((*input.shape[:-2], *_adaptive_sizes(input, output_size)))
+    indices = np.zeros(output.shape, np.int64)
+    for place, rows, columns in _bins(input, output_size):
+        # A bin is a window of its own.
+        bin_ = input[..., rows, columns]
+        largest, offsets = max_pool2d(bin_, bin_.shape[-2:], return_indices=True)
+        y, x = np.divmod(offsets[..., 0, 0], bin_.shape[-1])
+        output[(..., *place)] = largest[..., 0, 0]
+        indices[(..., *place)] = (rows.start + y) * input.shape[-1] + columns.start + x
+    return (output, indices) if return_indices else output
+
+
+def global_avg_pool2d(input: Array) -> Float64:
+    """The average of each plane of (..., H, W), as (..., 1, 1)."""
+    return adaptive_avg_pool2d(input, 1)
+
+
+def spatial_pyramid_pool(input: Array, levels: Sequence[int] = (1, 2, 4), *, mode: str = "max") -> Float64:
+    """The bins of every level of (..., C, H, W), level by level, channel by channel: (..., C * sum(l * l))."""
+    pool = adaptive_max_pool2d if mode == "max" else adaptive_avg_pool2d
+    lengths = [input.shape[-3] * level * level for level in levels]
+    parts = [pool(input, level).reshape(*input.shape[:-3], n) for level, n in zip(levels, lengths, strict=True)]
+    return np.concatenate(parts, axis=-1)
+
+
+def _adaptive_sizes(input: Array, output_size: Any) -> Place:
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    height, width = (size if out is None else out for size, out in zip(input.shape[-2:], sizes, strict=True))
+    return height, width
+
+
+def _bins(input: Array, output_size: Any) -> Iterator[tuple[Place, slice, slice]]:
+    """Places of bins, with their rows and columns."""
+    (height, width), (down, across) = input.shape[-2:], _adaptive_sizes(input, output_size)
+    for p in range(down):
+        for q in range(across):
+            rows = slice(p * height // down, -(-(p + 1) * height // down))
+            yield (p, q), rows, slice(q * width // across, -(-(q + 1) * width // across))
+
+
 def pooled_sizes(
     sizes: Sequence[int], kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> Place:
