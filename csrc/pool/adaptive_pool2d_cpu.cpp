@@ -27,6 +27,51 @@ const Compute<T>* dense_row(const T* row, int64_t pixels, int64_t inner, int64_t
   return to;
 }
 
+/// One bin of a whole plane, whose pixels lie one beside the other.
+bool is_plane(const AdaptiveShape& shape) { return shape.inner == 1 && shape.y.out == 1 && shape.x.out == 1; }
+
+/// The sum of values, in an order that no vector's length changes.
+template <class T>
+Compute<T> sum_of(const T* values, int64_t count) {
+  using C = Compute<T>;
+  constexpr int64_t lanes = kPoolLanes<C>;
+  alignas(64) C sums[lanes] = {};
+  alignas(64) C wide[lanes];
+  for (int64_t i = 0; i < count; i += lanes) {
+    const int64_t now = pool_min(lanes, count - i);
+    if constexpr (!std::is_same_v<T, C>) widen(values + i, wide, now);
+    const C* const from =
+        reinterpret_cast<const C*>(std::is_same_v<T, C> ? static_cast<const void*>(values + i) : wide);
+    if (now == lanes) {
+      for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] += from[lane];
+    } else {
+      for (int64_t lane = 0; lane < now; ++lane) sums[lane] += from[lane];
+    }
+  }
+  for (int64_t width = lanes / 2; width > 0; width /= 2) {
+    for (int64_t lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
+  }
+  return sums[0];
+}
+
+template <class T>
+void average_planes(const AdaptiveShape& shape, const T* input, T* output, int64_t begin, int64_t end) {
+  const int64_t pixels = shape.y.in * shape.x.in;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    output[plane] = from_compute<T>(sum_of(input + plane * pixels, pixels) / static_cast<Compute<T>>(pixels));
+  }
+}
+
+template <class T>
+void fill_planes(const AdaptiveShape& shape, const T* grad, T* grad_input, int64_t begin, int64_t end) {
+  const int64_t pixels = shape.y.in * shape.x.in;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    const T value = from_compute<T>(to_compute(grad[plane]) / static_cast<Compute<T>>(pixels));
+    T* const to = grad_input + plane * pixels;
+    for (int64_t i = 0; i < pixels; ++i) to[i] = value;
+  }
+}
+
 /// The averages of images of type T.
 template <class T>
 class Averages {
@@ -107,7 +152,7 @@ class Maxima {
           memcpy(columns_, row, count * sizeof(C));
           for (int64_t i = 0; i < count; ++i) rows_[i] = number;
         } else {
-          fold_max<true, 1>(&row, &number, count, columns_, rows_);
+          fold_max<true>(std::index_sequence<0>{}, &row, &number, count, columns_, rows_);
         }
       }
       for (int64_t q = 0; q < shape_.x.out; ++q) find_best(q, item.channels);
@@ -124,18 +169,23 @@ class Maxima {
     C* const __restrict best = best_ + q * channels;
     I* const __restrict best_rows = best_rows_;
     I* const __restrict best_columns = best_columns_;
-    for (int64_t x = bin.begin; x < bin.end; ++x) {
+    const C* const __restrict first = columns_ + bin.begin * channels;
+    const I* const __restrict first_rows = rows_ + bin.begin * channels;
+    for (int64_t i = 0; i < channels; ++i) best[i] = first[i];
+    for (int64_t i = 0; i < channels; ++i) best_rows[i] = first_rows[i];
+    for (int64_t i = 0; i < channels; ++i) best_columns[i] = static_cast<I>(bin.begin);
+    for (int64_t x = bin.begin + 1; x < bin.end; ++x) {
       const C* const __restrict values = columns_ + x * channels;
       const I* const __restrict rows = rows_ + x * channels;
-      const bool is_first = x == bin.begin;
+      const I number = static_cast<I>(x);
       for (int64_t i = 0; i < channels; ++i) {
-        const C value = values[i];
-        const bool is_nan = value != value, above = rows[i] < best_rows[i];
-        const bool better =
-            is_first | (value > best[i]) | ((value == best[i]) & above) | (is_nan & ((best[i] == best[i]) | !above));
-        best[i] = better ? value : best[i];
-        best_rows[i] = better ? rows[i] : best_rows[i];
-        best_columns[i] = better ? static_cast<I>(x) : best_columns[i];
+        const C value = values[i], most = best[i];
+        const I row = rows[i], most_row = best_rows[i];
+        const bool above = row < most_row;
+        const bool better = (value > most) | ((value == most) & above) | ((value != value) & ((most == most) | !above));
+        best[i] = better ? value : most;
+        best_rows[i] = better ? row : most_row;
+        best_columns[i] = better ? number : best_columns[i];
       }
     }
     for (int64_t i = 0; i < channels; ++i) {
@@ -229,6 +279,9 @@ void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* ou
   const PoolCut cut = forward_cut(shape);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    if (is_plane(shape)) {
+      return average_planes(shape, static_cast<const T*>(input), static_cast<T*>(output), begin, end);
+    }
     PoolScratch parts(scratch);
     Averages<T> averages(shape, cut, parts);
     for (int64_t index = begin; index < end; ++index) {
@@ -252,6 +305,7 @@ void adaptive_max_pool2d(const AdaptiveShape& shape, const void* input, void* ou
 
 PoolWork adaptive_avg_pool2d_backward_work(const AdaptiveShape& shape) {
   const PoolCut cut = backward_cut(shape);
+  if (is_plane(shape)) return {shape.outer, shape.y.in * shape.x.in, 0};
   PoolScratch scratch(nullptr);
   visit_floating(shape.dtype, [&](auto tag) { Spread<typename decltype(tag)::type>(shape, cut, scratch); });
   return {cut.items(shape.outer), cut.rows * shape.x.in * cut.channels, scratch.bytes()};
@@ -262,6 +316,9 @@ void adaptive_avg_pool2d_backward(const AdaptiveShape& shape, const void* grad, 
   const PoolCut cut = backward_cut(shape);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    if (is_plane(shape)) {
+      return fill_planes(shape, static_cast<const T*>(grad), static_cast<T*>(grad_input), begin, end);
+    }
     PoolScratch parts(scratch);
     Spread<T> spread(shape, cut, parts);
     for (int64_t index = begin; index < end; ++index) {

@@ -1,6 +1,9 @@
 // The maxima of some vectors of values, and the numbers of the taps they come from.
 #pragma once
 
+#include <utility>
+
+#include "pool/max_pool2d.h"
 #include "pool/pool_rows.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -9,31 +12,21 @@ namespace visionops::VISIONOPS_ISA {
 template <class C>
 using TapNumber = std::conditional_t<sizeof(C) == 8, int64_t, int32_t>;
 
-/// Whether a later value takes the place of the best so far: NaNs take any.
-template <class C>
-inline bool is_better(C value, C best) {
-  return (value > best) | (value != value);
-}
-
-/// best[i], at[i] = the best of themselves and of K taps, in order.
-template <bool with_numbers, int K, class C, class I>
-inline void fold_max(const C* const* from, const I* from_numbers, int64_t count, C* __restrict best, I* __restrict at) {
-  const C* taps[K];
-  I numbers[K];
-  for (int k = 0; k < K; ++k) {
-    taps[k] = from[k];
-    numbers[k] = from_numbers[k];
-  }
+/// best[i], at[i] = the best of themselves and of taps k, in order.
+template <bool with_numbers, class C, class I, size_t... k>
+inline void fold_max(std::index_sequence<k...>, const C* const* from, const I* from_numbers, int64_t count,
+                     C* __restrict best, I* __restrict at) {
+  const C* const taps[] = {from[k]...};
+  const I numbers[] = {from_numbers[k]...};
   for (int64_t i = 0; i < count; ++i) {
     C most = best[i];
     I number = with_numbers ? at[i] : 0;
-#pragma GCC unroll 4
-    for (int k = 0; k < K; ++k) {
-      const C value = taps[k][i];
+    const auto take = [&](C value, I tap) {
       const bool better = is_better(value, most);
       most = better ? value : most;
-      if constexpr (with_numbers) number = better ? numbers[k] : number;
-    }
+      number = better ? tap : number;
+    };
+    (take(taps[k][i], numbers[k]), ...);
     best[i] = most;
     if constexpr (with_numbers) at[i] = number;
   }

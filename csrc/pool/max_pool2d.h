@@ -10,6 +10,12 @@ namespace visionops {
 
 namespace VISIONOPS_ISA {
 
+/// Whether a later value takes the place of the best so far: a NaN does.
+template <class C>
+VISIONOPS_HD inline bool is_better(C value, C best) {
+  return (value > best) | (value != value);
+}
+
 VISIONOPS_HD inline bool has_small_offsets(const PoolShape& shape) { return shape.y.kernel * shape.x.kernel <= 256; }
 
 }  // namespace VISIONOPS_ISA

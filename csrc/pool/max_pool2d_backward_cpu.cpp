@@ -1,8 +1,8 @@
 // The gradient of max pooling on the CPU: each row of the input collects from the windows that hold it.
 //
-// Windows of few taps are compared tap by tap, vectors at once. Of many taps nearly all comparisons would fail: there
-// each window's gradient goes where its offset says, to rows that one item owns. Both add in the order of the windows,
-// so that they give the same bits.
+// A window's gradient goes where its offset says, to rows that one item owns. Where channels are vectors and windows
+// have few taps it is quicker to compare the offsets with each tap. Both add in the order of the windows, so that they
+// give the same bits.
 #include "pool/max_pool2d.h"
 #include "pool/pool_rows.h"
 
@@ -10,9 +10,11 @@ namespace visionops::VISIONOPS_ISA {
 namespace {
 
 // From so many taps on a comparison for each costs more than to go to one.
-constexpr int64_t kManyTaps = 32;
+constexpr int64_t kManyTaps = 16;
 
-bool has_many_taps(const PoolShape& shape) { return shape.y.kernel * shape.x.kernel >= kManyTaps; }
+bool compares(const PoolShape& shape) {
+  return shape.inner >= kPoolLanes<float> && shape.y.kernel * shape.x.kernel < kManyTaps;
+}
 
 int64_t windows_of_row(const PoolAxis& y) { return (y.kernel - 1) * y.dilation / y.stride + 1; }
 
@@ -141,53 +143,93 @@ class Sending {
   Sending(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
         taps_(shape.y.kernel * shape.x.kernel),
+        step_(std::is_same_v<T, C> ? shape.inner : cut.channels),
+        places_(scratch.take<int64_t>(taps_)),
         down_(scratch.take<int64_t>(taps_)),
         across_(scratch.take<int64_t>(taps_)),
-        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : cut.rows * shape.x.in * cut.channels)) {}
+        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : cut.rows * shape.x.in * cut.channels)) {
+    const PoolAxis& x = shape.x;
+    // Windows across whose every tap lies in the image.
+    inner_begin_ = pool_min(pool_ceil_div(x.padding, x.stride), x.out);
+    const int64_t room = x.in + x.padding - (x.kernel - 1) * x.dilation;
+    inner_end_ = room > 0 ? pool_max(inner_begin_, pool_min(pool_ceil_div(room, x.stride), x.out)) : inner_begin_;
+  }
 
   void prepare() {
+    const PoolAxis& x = shape_.x;
     for (int64_t tap = 0; tap < taps_; ++tap) {
-      down_[tap] = tap / shape_.x.kernel * shape_.y.dilation;
-      across_[tap] = tap % shape_.x.kernel * shape_.x.dilation;
+      down_[tap] = tap / x.kernel * shape_.y.dilation;
+      across_[tap] = tap % x.kernel * x.dilation;
+      places_[tap] = (down_[tap] * x.in + across_[tap]) * step_;
     }
   }
 
   void run(const PoolItem& item, const Gradients<T, O>& at) {
     if constexpr (std::is_same_v<T, C>) {
-      send(item, at, at.input_row(item, item.row), shape_.inner);
+      send(item, at, at.input_row(item, item.row));
     } else {
-      send(item, at, wide_, item.channels);
-      const int64_t rows = item.end - item.row;
-      pool_store(wide_, rows * shape_.x.in, shape_.inner, item.channels, item.channels, at.input_row(item, item.row));
+      send(item, at, wide_);
+      const int64_t pixels = (item.end - item.row) * shape_.x.in;
+      pool_store(wide_, pixels, shape_.inner, item.channels, step_, at.input_row(item, item.row));
     }
   }
 
  private:
-  /// Into the item's rows at `sums`, whose pixels are `step` values apart.
-  void send(const PoolItem& item, const Gradients<T, O>& at, C* sums, int64_t step) const {
+  /// Into the item's rows at `sums`.
+  void send(const PoolItem& item, const Gradients<T, O>& at, C* sums) const {
     const PoolAxis &y = shape_.y, &x = shape_.x;
-    for (int64_t i = 0; i < (item.end - item.row) * x.in; ++i) {
-      for (int64_t channel = 0; channel < item.channels; ++channel) sums[i * step + channel] = 0;
-    }
-    const int64_t end = PoolWindows(y, item.end - 1).end;
+    const int64_t rows = item.end - item.row, end = PoolWindows(y, item.end - 1).end;
+    pool_clear(sums, rows * x.in, step_, item.channels);
     for (int64_t p = PoolWindows(y, item.row).begin; p < end; ++p) {
+      const int64_t top = p * y.stride - y.padding - item.row;
+      const bool is_inside = top >= 0 && top + (y.kernel - 1) * y.dilation < rows;
+      const int64_t begin = is_inside ? inner_begin_ : x.out, end_of_inner = is_inside ? inner_end_ : x.out;
       const T* const grad = at.grad + at.window_row(item, p);
       const O* const offsets = at.offsets + at.window_row(item, p);
-      for (int64_t q = 0; q < x.out; ++q) {
-        const int64_t top = p * y.stride - y.padding - item.row, left = q * x.stride - x.padding;
-        for (int64_t channel = 0; channel < item.channels; ++channel) {
-          const auto tap = static_cast<int64_t>(offsets[q * shape_.inner + channel]);
-          if (tap < 0 || tap >= taps_) continue;
-          const int64_t row = top + down_[tap], column = left + across_[tap];
-          if (row < 0 || row >= item.end - item.row || column < 0 || column >= x.in) continue;
-          sums[(row * x.in + column) * step + channel] += to_compute(grad[q * shape_.inner + channel]);
-        }
+      for (int64_t q = 0; q < begin; ++q) send_within(item, top, q, grad, offsets, sums);
+      const int64_t first = (top * x.in - x.padding) * step_;
+      for (int64_t q = begin; q < end_of_inner;) {
+        // Of one channel a row of windows is what of many channels a window is.
+        const int64_t run = shape_.inner == 1 ? end_of_inner - q : item.channels, from = q * shape_.inner;
+        const int64_t each = shape_.inner == 1 ? x.stride : 1;
+        send_inside(grad + from, offsets + from, run, each, sums + first + q * x.stride * step_);
+        q += shape_.inner == 1 ? run : 1;
+      }
+      for (int64_t q = end_of_inner; q < x.out; ++q) send_within(item, top, q, grad, offsets, sums);
+    }
+  }
+
+  /// Of `count` values whose windows lie in the item's rows, `each` apart.
+  void send_inside(const T* grad, const O* offsets, int64_t count, int64_t each, C* window) const {
+    const int64_t* const places = places_;
+    const auto taps = static_cast<uint32_t>(taps_);
+    for (int64_t i = 0; i < count; ++i, window += each) {
+      const auto tap = static_cast<uint32_t>(offsets[i]);
+      if (tap < taps) window[places[tap]] += to_compute(grad[i]);
+    }
+  }
+
+  /// Of a window that other rows or the padding have a part in.
+  void send_within(const PoolItem& item, int64_t top, int64_t q, const T* grad, const O* offsets, C* sums) const {
+    const auto rows = static_cast<uint64_t>(item.end - item.row), columns = static_cast<uint64_t>(shape_.x.in);
+    const int64_t left = q * shape_.x.stride - shape_.x.padding;
+    for (int64_t channel = 0; channel < item.channels; ++channel) {
+      const int64_t place = q * shape_.inner + channel;
+      const auto tap = static_cast<uint32_t>(offsets[place]);
+      if (tap >= taps_) continue;
+      // What is negative becomes too large.
+      const auto row = static_cast<uint64_t>(top + down_[tap]), column = static_cast<uint64_t>(left + across_[tap]);
+      if (row < rows && column < columns) {
+        sums[static_cast<int64_t>(row * columns + column) * step_ + channel] += to_compute(grad[place]);
       }
     }
   }
 
   PoolShape shape_;
-  int64_t taps_;
+  int64_t taps_, step_;
+  int64_t inner_begin_, inner_end_;
+  // Of a tap, from the window's first one.
+  int64_t* places_;
   int64_t* down_;
   int64_t* across_;
   C* wide_;
@@ -200,10 +242,10 @@ void visit_kernel(const PoolShape& shape, F&& f) {
     using T = typename decltype(tag)::type;
     if (!has_small_offsets(shape)) {
       f(Tag<Sending<T, int32_t>>{}, Tag<Gradients<T, int32_t>>{});
-    } else if (has_many_taps(shape)) {
-      f(Tag<Sending<T, uint8_t>>{}, Tag<Gradients<T, uint8_t>>{});
-    } else {
+    } else if (compares(shape)) {
       f(Tag<Comparing<T, uint8_t>>{}, Tag<Gradients<T, uint8_t>>{});
+    } else {
+      f(Tag<Sending<T, uint8_t>>{}, Tag<Gradients<T, uint8_t>>{});
     }
   });
 }

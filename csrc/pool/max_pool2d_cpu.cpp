@@ -46,7 +46,8 @@ class ByRows {
     for (int64_t i = 0; i < count_; ++i) first_[i] = 0;
     for (int64_t o = 0; o < shape_.x.out; ++o) {
       const PoolTaps taps(shape_.x, o);
-      for (int64_t i = 0; i < pitch_; ++i) first_[o * pitch_ + i] = static_cast<I>(taps.begin % shape_.x.kernel);
+      has_empty_columns_ |= taps.begin == taps.end;
+      for (int64_t i = 0; i < pitch_; ++i) first_[o * pitch_ + i] = static_cast<I>(taps.begin);
     }
   }
 
@@ -67,6 +68,7 @@ class ByRows {
         const auto first = static_cast<I>(t * shape_.x.kernel);
         t == taps.begin ? begin_window(slot, first) : add_to_window(slot, first);
       }
+      if (has_empty_columns_) clear_empty_columns();
       const int64_t place = (item.outer * y.out + o) * out_row + item.channel;
       pool_store(best_, shape_.x.out, shape_.inner, item.channels, pitch_, output + place);
       if constexpr (with_offsets) {
@@ -89,7 +91,8 @@ class ByRows {
       for (int64_t i = 0; i < count; ++i) at[i] = first_[begin + i];
       for (int64_t t = 0; t < shape_.x.kernel; ++t) taps_[t] = phases_.tap(t) + begin;
       visit_folds(shape_.x.kernel, [&](auto taps, int64_t first) {
-        fold_max<with_offsets, decltype(taps)::value>(taps_ + first, numbers_ + first, count, best, at);
+        fold_max<with_offsets>(std::make_index_sequence<decltype(taps)::value>{}, taps_ + first, numbers_ + first,
+                               count, best, at);
       });
     }
   }
@@ -116,6 +119,14 @@ class ByRows {
     }
   }
 
+  /// Windows between whose taps the image lies have offset 0.
+  void clear_empty_columns() {
+    for (int64_t o = 0; o < shape_.x.out; ++o) {
+      const PoolTaps taps(shape_.x, o);
+      for (int64_t i = 0; taps.begin == taps.end && i < pitch_; ++i) at_[o * pitch_ + i] = 0;
+    }
+  }
+
   void set_empty() {
     for (int64_t i = 0; i < count_; ++i) best_[i] = kLowest<C>;
     for (int64_t i = 0; i < count_; ++i) at_[i] = 0;
@@ -128,6 +139,7 @@ class ByRows {
   C* wide_;
   const C** taps_;
   I* numbers_;
+  bool has_empty_columns_ = false;
   I* first_;  // by window of a row: its first column inside the image
   C* best_;
   I* at_;
@@ -160,7 +172,7 @@ class WindowFold {
       for (int64_t i = 0; i < channels; ++i) at_[i] = wide[0];
       is_first_ = false;
     }
-    fold_max<kWithOffsets, K>(taps, wide, channels, best_, at_);
+    fold_max<kWithOffsets>(std::make_index_sequence<K>{}, taps, wide, channels, best_, at_);
   }
 
   void store(int64_t place, int64_t, int64_t, int64_t channels) {

@@ -12,9 +12,7 @@ PoolCut cut_of(const UnpoolShape& shape) { return {shape.inner, shape.pixels, 1,
 template <class T>
 void send(const UnpoolShape& shape, const PoolItem& item, const T* values, const int64_t* indices, bool adds,
           Compute<T>* image, int64_t step) {
-  for (int64_t i = 0; i < shape.pixels; ++i) {
-    for (int64_t channel = 0; channel < item.channels; ++channel) image[i * step + channel] = 0;
-  }
+  pool_clear(image, shape.pixels, step, item.channels);
   const int64_t first = item.outer * shape.windows * shape.inner + item.channel;
   for (int64_t i = 0; i < shape.windows; ++i) {
     for (int64_t channel = 0; channel < item.channels; ++channel) {

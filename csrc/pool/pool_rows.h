@@ -77,6 +77,16 @@ struct PoolCut {
   }
 };
 
+/// Zeros the channels of an item in pixels `step` values apart.
+template <class C>
+inline void pool_clear(C* to, int64_t pixels, int64_t step, int64_t channels) {
+  if (step == channels) {
+    memset(to, 0, pixels * step * sizeof(C));
+  } else {
+    for (int64_t i = 0; i < pixels; ++i) memset(to + i * step, 0, channels * sizeof(C));
+  }
+}
+
 /// A row of pixels with `pitch` channels each, dealt into phases.
 template <class C>
 class PoolPhases {
@@ -142,7 +152,7 @@ class PoolPhases {
 
   /// Collects a row of pixels `step` values apart from whole phases; pixels of no phase become 0.
   void store(C* row, int64_t step, int64_t channels) const {
-    if (count_ < x_.stride) clear(row, step, channels);
+    if (count_ < x_.stride) pool_clear(row, x_.in, step, channels);
     if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return interleave(row);
     for (int64_t phase = 0; phase < count_; ++phase) {
       const Part& part = parts_[phase];
@@ -164,14 +174,6 @@ class PoolPhases {
   struct Part {
     int64_t pixel, begin, count;  // of the image, and where in the phase it stands; pixels of the image in the phase
   };
-
-  void clear(C* row, int64_t step, int64_t channels) const {
-    if (step == channels) {
-      memset(row, 0, x_.in * step * sizeof(C));
-    } else {
-      for (int64_t i = 0; i < x_.in; ++i) memset(row + i * step, 0, channels * sizeof(C));
-    }
-  }
 
   void interleave(C* row) const {
     const int64_t first = parts_[0].pixel;  // 0 or 1: the phase that pixel 0 belongs to

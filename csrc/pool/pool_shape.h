@@ -7,7 +7,7 @@ namespace visionops {
 
 /// Window `o` of an axis has taps `t` at o * stride - padding + t * dilation, of which those in [0, in) count.
 struct PoolAxis {
-  int64_t in, out;  // pixels and windows
+  int64_t in, out;  // pixels and windows, fewer than 2^31
   int64_t kernel, stride, padding, dilation;
 };
 
@@ -29,15 +29,20 @@ namespace VISIONOPS_ISA {
 
 VISIONOPS_HD inline int64_t pool_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/// a / b of numbers along an axis, 0 <= a < 2^32 and 0 < b < 2^31: a GPU divides 64 bits by a long subroutine.
+VISIONOPS_HD inline int64_t pool_axis_div(int64_t a, int64_t b) {
+  return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+}
+
 /// The taps [begin, end) of window `o` that lie in the image; begin == end if none does.
 struct PoolTaps {
   int64_t begin, end;
 
   VISIONOPS_HD PoolTaps(const PoolAxis& axis, int64_t o) {
     const int64_t first = o * axis.stride - axis.padding;
-    begin = first < 0 ? pool_ceil_div(-first, axis.dilation) : 0;
+    begin = first < 0 ? pool_axis_div(-first - 1, axis.dilation) + 1 : 0;
     const int64_t room = axis.in - first;
-    end = room > 0 ? pool_ceil_div(room, axis.dilation) : 0;
+    end = room > 0 ? pool_axis_div(room - 1, axis.dilation) + 1 : 0;
     if (end > axis.kernel) end = axis.kernel;
     if (begin > end) begin = end;
   }
@@ -49,8 +54,8 @@ struct PoolWindows {
 
   VISIONOPS_HD PoolWindows(const PoolAxis& axis, int64_t i) {
     const int64_t place = i + axis.padding, before = place - (axis.kernel - 1) * axis.dilation;
-    begin = before > 0 ? pool_ceil_div(before, axis.stride) : 0;
-    end = place / axis.stride + 1;
+    begin = before > 0 ? pool_axis_div(before - 1, axis.stride) + 1 : 0;
+    end = pool_axis_div(place, axis.stride) + 1;
     if (end > axis.out) end = axis.out;
   }
 };

@@ -115,11 +115,6 @@ Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints
   return out;
 }
 
-PoolDivisor divisor_of(bool count_include_pad, std::optional<int64_t> divisor_override) {
-  check(divisor_override != 0, "divisor_override: expected an integer other than 0");
-  return {divisor_override.value_or(0), count_include_pad};
-}
-
 Tensor avg_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
                      bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
@@ -128,6 +123,13 @@ Tensor avg_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& s
   const PoolDivisor divisor = divisor_of(count_include_pad, divisor_override);
   Tensor output = empty_result(shape, image, is_channels_last(image), image.scalar_type());
   void* const data = output.mutable_data_ptr();
+  if (is_average_of_all(shape, divisor)) {
+    const AdaptiveShape one = one_bin(shape);
+    run(adaptive_pool2d_work(one), [&](void* scratch, int64_t begin, int64_t end) {
+      adaptive_avg_pool2d(one, image.const_data_ptr(), data, scratch, begin, end);
+    });
+    return output;
+  }
   run(avg_pool2d_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
     avg_pool2d(shape, divisor, image.const_data_ptr(), data, scratch, begin, end);
   });
@@ -146,6 +148,13 @@ Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& 
   Tensor out =
       empty_image(values.size(0), values.size(1), size[0], size[1], is_channels_last(values), grad.scalar_type());
   void* const data = out.mutable_data_ptr();
+  if (is_average_of_all(shape, divisor)) {
+    const AdaptiveShape one = one_bin(shape);
+    run(adaptive_avg_pool2d_backward_work(one), [&](void* scratch, int64_t begin, int64_t end) {
+      adaptive_avg_pool2d_backward(one, values.const_data_ptr(), data, scratch, begin, end);
+    });
+    return out;
+  }
   run(avg_pool2d_backward_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
     avg_pool2d_backward(shape, divisor, values.const_data_ptr(), data, scratch, begin, end);
   });
@@ -213,6 +222,10 @@ std::tuple<Tensor, Tensor> adaptive_max_pool2d_op(const Tensor& input, const Int
   return {out, indices};
 }
 
+Tensor adaptive_max_pool2d_backward_op(const Tensor& grad, const Tensor& indices, const Ints& size) {
+  return max_unpool2d_op(grad, indices, size, true);
+}
+
 Tensor adaptive_avg_pool2d_backward_op(const Tensor& grad, const Ints& size) {
   check(grad.dim() == 4, "grad: expected shape (B, C, P, Q)");
   const Tensor values = as_dense_image(grad);
@@ -227,20 +240,7 @@ Tensor adaptive_avg_pool2d_backward_op(const Tensor& grad, const Ints& size) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
-  m.def(max_pool2d_schema("max_pool2d_native").c_str());
-  m.def(max_pool2d_with_offsets_schema("max_pool2d_with_offsets_native").c_str());
-  m.def(max_pool2d_backward_schema("max_pool2d_backward_native").c_str());
-  m.def(max_pool2d_taken_schema("max_pool2d_taken_native").c_str());
-  m.def(max_pool2d_indices_schema("max_pool2d_indices_native").c_str());
-  m.def(avg_pool2d_schema("avg_pool2d_native").c_str());
-  m.def(avg_pool2d_backward_schema("avg_pool2d_backward_native").c_str());
-  m.def(max_unpool2d_schema("max_unpool2d_native").c_str());
-  m.def(max_unpool2d_taken_schema("max_unpool2d_taken_native").c_str());
-  m.def(adaptive_avg_pool2d_schema("adaptive_avg_pool2d_native").c_str());
-  m.def(adaptive_avg_pool2d_schema("adaptive_avg_pool2d_backward_native").c_str());
-  m.def(adaptive_max_pool2d_schema("adaptive_max_pool2d_native").c_str());
-}
+STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) { define_pool(m, "_native"); }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("max_pool2d_native", TORCH_BOX(&max_pool2d_op));
@@ -255,6 +255,7 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("adaptive_avg_pool2d_native", TORCH_BOX(&adaptive_avg_pool2d_op));
   m.impl("adaptive_avg_pool2d_backward_native", TORCH_BOX(&adaptive_avg_pool2d_backward_op));
   m.impl("adaptive_max_pool2d_native", TORCH_BOX(&adaptive_max_pool2d_op));
+  m.impl("adaptive_max_pool2d_backward_native", TORCH_BOX(&adaptive_max_pool2d_backward_op));
 }
 
 }  // namespace visionops

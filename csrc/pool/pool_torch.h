@@ -15,59 +15,27 @@ namespace visionops {
 
 using Ints = std::vector<int64_t>;
 
-inline std::string max_pool2d_schema(const std::string& name) {
-  return name +
-         "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode) -> Tensor";
-}
-
-inline std::string max_pool2d_with_offsets_schema(const std::string& name) {
-  return name +
-         "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode) "
-         "-> (Tensor, Tensor)";
-}
-
-inline std::string max_pool2d_backward_schema(const std::string& name) {
-  return name +
-         "(Tensor grad, Tensor offsets, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, "
-         "int[] dilation) -> Tensor";
-}
-
-inline std::string max_pool2d_taken_schema(const std::string& name) {
-  return name +
-         "(Tensor input, Tensor offsets, int[] kernel_size, int[] stride, int[] padding, int[] dilation) -> Tensor";
-}
-
-inline std::string max_pool2d_indices_schema(const std::string& name) {
-  return name +
-         "(Tensor offsets, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, int[] dilation) -> Tensor";
-}
-
-inline std::string avg_pool2d_schema(const std::string& name) {
-  return name +
-         "(Tensor input, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, bool count_include_pad, "
-         "int? divisor_override) -> Tensor";
-}
-
-inline std::string avg_pool2d_backward_schema(const std::string& name) {
-  return name +
-         "(Tensor grad, SymInt[] size, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
-         "bool count_include_pad, int? divisor_override) -> Tensor";
-}
-
-inline std::string max_unpool2d_schema(const std::string& name) {
-  return name + "(Tensor input, Tensor indices, SymInt[] size, bool adds) -> Tensor";
-}
-
-inline std::string max_unpool2d_taken_schema(const std::string& name) {
-  return name + "(Tensor image, Tensor indices) -> Tensor";
-}
-
-inline std::string adaptive_avg_pool2d_schema(const std::string& name) {
-  return name + "(Tensor input, SymInt[] size) -> Tensor";
-}
-
-inline std::string adaptive_max_pool2d_schema(const std::string& name) {
-  return name + "(Tensor input, SymInt[] size) -> (Tensor, Tensor)";
+/// Defines the room's operations under names that end in `suffix`, the backend's.
+inline void define_pool(torch::stable::detail::StableLibrary& m, const std::string& suffix) {
+  const std::string window = "int[] kernel_size, int[] stride, int[] padding";
+  const std::string dilated = window + ", int[] dilation";
+  const std::string counted = window + ", bool ceil_mode, bool count_include_pad, int? divisor_override";
+  const auto define = [&](const std::string& name, const std::string& arguments, const char* results = "Tensor") {
+    m.def((name + suffix + "(" + arguments + ") -> " + results).c_str());
+  };
+  define("max_pool2d", "Tensor input, " + dilated + ", bool ceil_mode");
+  define("max_pool2d_with_offsets", "Tensor input, " + dilated + ", bool ceil_mode", "(Tensor, Tensor)");
+  define("max_pool2d_backward", "Tensor grad, Tensor offsets, SymInt[] size, " + dilated);
+  define("max_pool2d_taken", "Tensor input, Tensor offsets, " + dilated);
+  define("max_pool2d_indices", "Tensor offsets, SymInt[] size, " + dilated);
+  define("avg_pool2d", "Tensor input, " + counted);
+  define("avg_pool2d_backward", "Tensor grad, SymInt[] size, " + counted);
+  define("max_unpool2d", "Tensor input, Tensor indices, SymInt[] size, bool adds");
+  define("max_unpool2d_taken", "Tensor image, Tensor indices");
+  define("adaptive_avg_pool2d", "Tensor input, SymInt[] size");
+  define("adaptive_avg_pool2d_backward", "Tensor grad, SymInt[] size");
+  define("adaptive_max_pool2d", "Tensor input, SymInt[] size", "(Tensor, Tensor)");
+  define("adaptive_max_pool2d_backward", "Tensor grad, Tensor indices, SymInt[] size");
 }
 
 /// The axis 0 (y) or 1 (x) of a window over `in` pixels; `out` is still 0.
@@ -80,7 +48,7 @@ inline PoolAxis pool_axis(int64_t in, const Ints& kernel, const Ints& stride, co
   check(k > 0 && s > 0 && d > 0 && k < limit && s < limit && d < limit,
         "kernel_size, stride, dilation: expected 1 or more, and less than 2^31");
   check(p >= 0 && p <= k / 2, "padding: expected 0 or more, and at most half of kernel_size");
-  check(in > 0, "input: expected a height and a width of at least 1");
+  check(in > 0 && in < limit, "input: expected a height and a width of at least 1, and less than 2^31");
   return {in, 0, k, s, p, d};
 }
 
@@ -161,6 +129,21 @@ inline UnpoolShape unpool_shape(const Tensor& result, const Tensor& indices, con
   const int64_t batch = result.size(0), channels = result.size(1);
   return {channels_last ? batch : batch * channels, channels_last ? channels : 1, result.size(2) * result.size(3),
           size[0] * size[1], dtype};
+}
+
+inline PoolDivisor divisor_of(bool count_include_pad, std::optional<int64_t> divisor_override) {
+  check(divisor_override != 0, "divisor_override: expected an integer other than 0");
+  return {divisor_override.value_or(0), count_include_pad};
+}
+
+/// Whether the only window is the image, and its sum divided by its size: then it is an adaptive pooling to one bin.
+inline bool is_average_of_all(const PoolShape& shape, const PoolDivisor& divisor) {
+  const auto is_all = [](const PoolAxis& axis) { return axis.kernel == axis.in && axis.padding == 0; };
+  return divisor.fixed == 0 && is_all(shape.y) && is_all(shape.x);
+}
+
+inline AdaptiveShape one_bin(const PoolShape& shape) {
+  return {shape.outer, shape.inner, {shape.y.in, 1}, {shape.x.in, 1}, shape.dtype};
 }
 
 inline ScalarType offsets_type(const PoolShape& shape) {

@@ -126,3 +126,17 @@ def test_narrow_types_sum_in_float32() -> None:
         assert avg_pool2d(torch.ones(1, 1, 64, 64, dtype=dtype), 64).item() == 1
         many = torch.ones(1, 16, 8, 8, dtype=dtype).to(memory_format=torch.channels_last) * 40_000
         assert torch.equal(avg_pool2d(many, 4), many[:, :, :2, :2])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_planes_of_several_items_of_work(channels_last: bool, kernel: int) -> None:
+    # Rows that two items share are made by both, and gradients cross from one to the other.
+    x = in_layout(torch.randn(1, 24, 301, 307), channels_last).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    ours, torchs = avg_pool2d(x, kernel, 2, 1), F.avg_pool2d(y, kernel, 2, 1)
+    torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-5)
+    grad = torch.randn(ours.shape)
+    ours.backward(grad)
+    torchs.backward(grad)
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)

@@ -250,3 +250,17 @@ def test_gradients_are_the_same_bits_in_every_run_and_way() -> None:
                 grad.flatten(2).flatten(0, 1)[plane].numpy(),
             )
         assert torch.equal(got.flatten(2), wanted)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_planes_of_several_items_of_work(channels_last: bool, kernel: int) -> None:
+    # Rows that two items share are made by both, and gradients cross from one to the other.
+    x = in_layout(torch.randn(1, 24, 301, 307), channels_last).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    ours, torchs = max_pool2d(x, kernel, 2, 1), F.max_pool2d(y, kernel, 2, 1)
+    assert torch.equal(ours, torchs)
+    grad = torch.randint(-8, 9, ours.shape).float()
+    ours.backward(grad)
+    torchs.backward(grad)
+    assert torch.equal(x.grad, y.grad)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionops._layout import empty_image
 from visionops._op import Gradient, Op
-from visionops.pool.max_unpool2d import MAX_UNPOOL2D
+from visionops.pool.max_unpool2d import MAX_UNPOOL2D_TAKEN
 from visionops.pool.window import as_batch, as_given, check_image, vmap_images
 
 Ints = list[int]
@@ -46,7 +46,19 @@ def _save_max(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) 
 
 
 def _backward_max(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:
-    return MAX_UNPOOL2D(grad, *ctx.saved_tensors, ctx.size, True, backend=ctx.backend), None
+    return ADAPTIVE_MAX_POOL2D_BACKWARD(grad, *ctx.saved_tensors, ctx.size, backend=ctx.backend), None
+
+
+def _fake_max_backward(grad: Tensor, indices: Tensor, size: Ints) -> Tensor:
+    return empty_image(grad, grad.shape[1], *size)
+
+
+def _save_indices(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+
+
+def _backward_of_max_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return MAX_UNPOOL2D_TAKEN(grad, *ctx.saved_tensors, backend=ctx.backend), None, None
 
 
 # Two linear operations, each the other's adjoint; both take the size of what they return.
@@ -61,6 +73,12 @@ ADAPTIVE_AVG_POOL2D_BACKWARD = Op(
 )
 ADAPTIVE_MAX_POOL2D = Op(
     "adaptive_max_pool2d", fake=_fake_max, vmap=vmap_images, gradient=Gradient(_save_max, _backward_max)
+)
+ADAPTIVE_MAX_POOL2D_BACKWARD = Op(
+    "adaptive_max_pool2d_backward",
+    fake=_fake_max_backward,
+    vmap=vmap_images,
+    gradient=Gradient(_save_indices, _backward_of_max_backward),
 )
 
 
