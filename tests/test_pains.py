@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import visionops
-from visionops import batched_nms, box_iou, fused_batch_norm, nms
+from visionops import batched_nms, box_iou, fused_batch_norm, max_pool2d_backward, max_pool2d_with_offsets, nms
 from visionops.nn import FrozenBatchNorm2d
+from visionops.pool.max_pool2d import MAX_POOL2D_BACKWARD
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 FLOATING = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -166,3 +167,19 @@ def test_row_24_eval_of_70000_images(layout: torch.memory_format) -> None:
     out = fused_batch_norm(x, None, None, mean, var)
     expected = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
     torch.testing.assert_close(out, expected)
+
+
+def test_row_24_the_gradient_of_pooling_is_the_same_bits_in_every_run() -> None:
+    # Sums of up to nine gradients: in another order many of them would be rounded otherwise.
+    generator = torch.Generator().manual_seed(0)
+    _, offsets = max_pool2d_with_offsets(torch.randn(2, 8, 30, 30, generator=generator), 3, 1, 1)
+    grad = torch.randn(offsets.shape, generator=generator)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    expected = max_pool2d_backward(grad, offsets, grad.shape, 3, 1, 1)
+    for backend in MAX_POOL2D_BACKWARD.backends:
+        where = "cpu" if backend.name == "emulated" else device
+        for seed in range(3):
+            if backend.name == "emulated":
+                torch.ops.visionops.emulation_seed(seed)  # of the order in which threads and blocks run
+            got = max_pool2d_backward(grad.to(where), offsets.to(where), grad.shape, 3, 1, 1, backend=backend.name)
+            assert torch.equal(got.cpu(), expected)

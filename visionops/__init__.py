@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visionops.boxes import *
     from visionops.norm import *
+    from visionops.pool import *
     from visionops.suppression import *
 
-ROOMS = ("boxes", "norm", "suppression")
+ROOMS = ("boxes", "norm", "pool", "suppression")
 _SUBPACKAGES = ("nn", "numpy", "testing", *ROOMS)
 
 __version__ = "0.1.0"

@@ -86,3 +86,10 @@ T atomicAdd(T* place, T value) {
   *place += value;
   return before;
 }
+
+template <class T>
+T atomicMax(T* place, T value) {
+  const T before = *place;
+  if (value > before) *place = value;
+  return before;
+}

@@ -2,10 +2,15 @@
 
 from visionops.nn.convert import Conversion, convert
 from visionops.nn.norm import BatchNorm2d, FrozenBatchNorm2d
+from visionops.nn.pool import AvgPool2d, MaxPool2d, MaxUnpool2d, SpatialPyramidPool
 
 __all__ = [
+    "AvgPool2d",
     "BatchNorm2d",
     "Conversion",
     "FrozenBatchNorm2d",
+    "MaxPool2d",
+    "MaxUnpool2d",
+    "SpatialPyramidPool",
     "convert",
 ]

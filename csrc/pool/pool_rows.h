@@ -1,0 +1,238 @@
+// What the CPU kernels of pooling share: how work is cut, and rows of pixels sorted so that taps are vectors.
+//
+// Tap t of window o is pixel o * stride + t * dilation, counted from the left padding: in the phase of the pixels that
+// leave the remainder t * dilation % stride, the windows' taps t stand one beside the other. A row is therefore dealt
+// into its phases once, and all that follows is arithmetic on contiguous vectors, in either layout and with any
+// stride, padding and dilation.
+#pragma once
+
+#include <cstring>
+#include <limits>
+
+#include "pool/pool_shape.h"
+
+namespace visionops::VISIONOPS_ISA {
+
+/// Values of a vector, as long as the widest instruction set has.
+template <class C>
+constexpr int64_t kPoolLanes = 64 / static_cast<int64_t>(sizeof(C));
+
+// Elements that one pass over a row keeps in the first cache.
+constexpr int64_t kPoolBlock = 512;
+
+inline int64_t pool_round_up(int64_t count, int64_t to) { return pool_ceil_div(count, to) * to; }
+
+inline int64_t pool_min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+inline int64_t pool_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/// Hands out parts of a memory, each aligned to 64 bytes; of a null memory, to learn how much is needed.
+class PoolScratch {
+ public:
+  explicit PoolScratch(void* memory) : base_(static_cast<char*>(memory)) {}
+
+  template <class E>
+  E* take(int64_t count) {
+    char* const part = base_ + bytes_;
+    bytes_ += pool_round_up(count * static_cast<int64_t>(sizeof(E)), 64);
+    return reinterpret_cast<E*>(part);
+  }
+
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  char* base_;
+  int64_t bytes_ = 0;
+};
+
+/// Some rows of a plane, or of some channels of an image.
+struct PoolItem {
+  int64_t outer, channel, channels, row, end;
+};
+
+/// How the rows that a call writes are cut into items: by shape alone, so that no result depends on threads.
+struct PoolCut {
+  int64_t inner, down;
+  int64_t channels, chunks;  // of an item, but for the last of an image; items that share a row
+  int64_t rows, strips;
+
+  /// `across` and `down` are the pixels of what is written; an item has at least so many rows.
+  PoolCut(int64_t inner, int64_t across, int64_t down, int64_t least_rows) : inner(inner), down(down) {
+    constexpr int64_t most_in_row = 4096, most_in_item = 32768, least_channels = 64;
+    const int64_t most_channels = pool_max(least_channels, most_in_row / across / least_channels * least_channels);
+    chunks = pool_max(1, pool_ceil_div(inner, most_channels));
+    channels = chunks == 1 ? inner : pool_round_up(pool_ceil_div(inner, chunks), 16);
+    const int64_t row = across * pool_max(1, channels);
+    strips = pool_max(1, down / pool_max(least_rows, pool_ceil_div(most_in_item, row)));
+    rows = pool_ceil_div(down, strips);
+    strips = pool_ceil_div(down, rows);
+  }
+
+  int64_t items(int64_t outer) const { return inner == 0 ? 0 : outer * strips * chunks; }
+
+  PoolItem item(int64_t index) const {
+    const int64_t chunk = index % chunks, strip = index / chunks % strips;
+    return {index / chunks / strips, chunk * channels, pool_min(channels, inner - chunk * channels), strip * rows,
+            pool_min(down, (strip + 1) * rows)};
+  }
+};
+
+/// Zeros the channels of an item in pixels `step` values apart.
+template <class C>
+inline void pool_clear(C* to, int64_t pixels, int64_t step, int64_t channels) {
+  if (step == channels) {
+    memset(to, 0, pixels * step * sizeof(C));
+  } else {
+    for (int64_t i = 0; i < pixels; ++i) memset(to + i * step, 0, channels * sizeof(C));
+  }
+}
+
+/// A row of pixels with `pitch` channels each, dealt into phases.
+template <class C>
+class PoolPhases {
+ public:
+  /// With `whole` the phases hold all pixels of a row, else those that taps reach.
+  PoolPhases(const PoolAxis& x, int64_t pitch, bool whole, PoolScratch& scratch) : x_(x), pitch_(pitch) {
+    int64_t a = x.stride, b = x.dilation;
+    while (b != 0) {
+      const int64_t rest = a % b;
+      a = b;
+      b = rest;
+    }
+    // Taps whose numbers differ by this stand in one phase.
+    period_ = x.stride / a;
+    count_ = pool_min(period_, x.kernel);
+    const int64_t reached = x.out + (x.kernel - 1) * x.dilation / x.stride;
+    length_ = whole ? pool_max(reached, (x.in + x.padding) / x.stride + 1) : reached;
+    // The last vector of the last tap may reach beyond.
+    size_ = pool_round_up(length_ * pitch, kPoolLanes<C>) + kPoolLanes<C>;
+    parts_ = scratch.take<Part>(count_);
+    taps_ = scratch.take<int64_t>(x.kernel);
+    data_ = scratch.take<C>(count_ * size_);
+  }
+
+  /// Once the memory is there: where everything lies, and the padding's value.
+  void prepare(C value) {
+    for (int64_t phase = 0; phase < count_; ++phase) {
+      const int64_t shift = phase * x_.dilation % x_.stride - x_.padding;  // of the phase's first pixel
+      const int64_t begin = shift < 0 ? pool_ceil_div(-shift, x_.stride) : 0;
+      const int64_t end = x_.in > shift ? pool_min(length_, pool_ceil_div(x_.in - shift, x_.stride)) : 0;
+      parts_[phase] = {begin * x_.stride + shift, begin, pool_max(0, end - begin)};
+    }
+    for (int64_t t = 0; t < x_.kernel; ++t) taps_[t] = t % period_ * size_ + t * x_.dilation / x_.stride * pitch_;
+    fill(value);
+  }
+
+  void fill(C value) {
+    for (int64_t i = 0; i < count_ * size_; ++i) data_[i] = value;
+  }
+
+  /// What the windows' taps t are, one beside the other.
+  C* tap(int64_t t) const { return data_ + taps_[t]; }
+
+  /// Deals a row of pixels `step` values apart; what lies in the padding stays.
+  void load(const C* row, int64_t step, int64_t channels) {
+    for (int64_t phase = 0; phase < count_; ++phase) {
+      const Part& part = parts_[phase];
+      const C* const from = row + part.pixel * step;
+      C* const to = data_ + phase * size_ + part.begin * pitch_;
+      if (x_.stride == 1 && step == pitch_) {
+        memcpy(to, from, part.count * pitch_ * sizeof(C));
+      } else if (pitch_ > 1 || step > 1) {
+        for (int64_t q = 0; q < part.count; ++q) {
+          memcpy(to + q * pitch_, from + q * x_.stride * step, channels * sizeof(C));
+        }
+      } else if (x_.stride == 2) {
+        for (int64_t q = 0; q < part.count; ++q) to[q] = from[2 * q];
+      } else {
+        for (int64_t q = 0; q < part.count; ++q) to[q] = from[q * x_.stride];
+      }
+    }
+  }
+
+  /// Collects a row of pixels `step` values apart from whole phases; pixels of no phase become 0.
+  void store(C* row, int64_t step, int64_t channels) const {
+    if (count_ < x_.stride) pool_clear(row, x_.in, step, channels);
+    if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return interleave(row);
+    for (int64_t phase = 0; phase < count_; ++phase) {
+      const Part& part = parts_[phase];
+      C* const to = row + part.pixel * step;
+      const C* const from = data_ + phase * size_ + part.begin * pitch_;
+      if (x_.stride == 1 && step == pitch_) {
+        memcpy(to, from, part.count * pitch_ * sizeof(C));
+      } else if (pitch_ > 1 || step > 1) {
+        for (int64_t q = 0; q < part.count; ++q) {
+          memcpy(to + q * x_.stride * step, from + q * pitch_, channels * sizeof(C));
+        }
+      } else {
+        for (int64_t q = 0; q < part.count; ++q) to[q * x_.stride] = from[q];
+      }
+    }
+  }
+
+ private:
+  struct Part {
+    int64_t pixel, begin, count;  // of the image, and where in the phase it stands; pixels of the image in the phase
+  };
+
+  void interleave(C* row) const {
+    const int64_t first = parts_[0].pixel;  // 0 or 1: the phase that pixel 0 belongs to
+    const C* const even = data_ + first * size_ + parts_[first].begin;
+    const C* const odd = data_ + (1 - first) * size_ + parts_[1 - first].begin;
+    for (int64_t q = 0; q < x_.in / 2; ++q) {
+      row[2 * q] = even[q];
+      row[2 * q + 1] = odd[q];
+    }
+    if (x_.in % 2 != 0) row[x_.in - 1] = even[x_.in / 2];
+  }
+
+  PoolAxis x_;
+  int64_t pitch_, period_, count_, length_, size_;
+  Part* parts_;
+  int64_t* taps_;
+  C* data_;
+};
+
+/// Pixels of a row in the type they compute in: as they lie, or for 16-bit types widened, `step` values apart.
+template <class C>
+struct PoolPixels {
+  const C* row;
+  int64_t step;
+};
+
+template <class T>
+inline PoolPixels<Compute<T>> as_compute(const T* row, int64_t pixels, int64_t inner, int64_t channels, int64_t pitch,
+                                         Compute<T>* wide) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    return {row, inner};
+  } else {
+    if (channels == inner) {
+      widen(row, wide, pixels * inner);
+      return {wide, inner};
+    }
+    for (int64_t i = 0; i < pixels; ++i) widen(row + i * inner, wide + i * pitch, channels);
+    return {wide, pitch};
+  }
+}
+
+/// Copies or narrows values.
+template <class C, class T>
+inline void pool_convert(const C* from, T* to, int64_t count) {
+  if constexpr (std::is_same_v<T, f16> || std::is_same_v<T, bf16>) {
+    narrow(from, to, count);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(from[i]);
+  }
+}
+
+/// Writes a row whose pixels have `pitch` values to where they have `inner` and an item some of them.
+template <class C, class T>
+inline void pool_store(const C* from, int64_t pixels, int64_t inner, int64_t channels, int64_t pitch, T* to) {
+  if (channels == inner) {
+    pool_convert(from, to, pixels * inner);
+  } else {
+    for (int64_t i = 0; i < pixels; ++i) pool_convert(from + i * pitch, to + i * inner, channels);
+  }
+}
+
+}  // namespace visionops::VISIONOPS_ISA
