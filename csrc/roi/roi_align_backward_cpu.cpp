@@ -1,0 +1,432 @@
+// RoIAlign by mean on the CPU, backward: parts of the maps' gradients, to which their RoIs add in ascending order.
+//
+// A part is written by one call alone, so that nothing is atomic and sums do not depend on threads.
+#include <cmath>
+
+#include "roi/lanes.h"
+#include "roi/roi_align.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+constexpr int64_t kCached = 384 << 10;  // bytes of a part: it stays in a core's cache while RoIs are added
+constexpr int64_t kFewParts = 64;       // fewer leave threads idle
+constexpr int64_t kChannels = 64;       // of a part where channels are last
+
+int64_t parts_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+/// How a level's gradient is cut: into bands of rows of blocks of channels of images.
+struct Cut {
+  int64_t channels, rows;  // of a part
+  int64_t blocks, bands;   // of an image
+
+  Cut(const RoiProblem& problem, const RoiLevel& level) {
+    const int64_t bytes = problem.dtype == DType::f64 ? 8 : 4;
+    const int64_t row_bytes = level.width * bytes;
+    if (problem.channels_last) {
+      channels = kChannels < problem.channels ? kChannels : problem.channels;
+    } else {
+      const int64_t planes = kCached / (row_bytes * level.height + 1);
+      channels = planes < 1 ? 1 : planes > 8 ? 8 : planes;
+    }
+    const int64_t images = problem.batch * parts_of(problem.channels, channels) + 1;
+    const int64_t cached = kCached / (row_bytes * channels + 1);
+    const int64_t enough = level.height * images / kFewParts;
+    rows = cached < enough ? cached : enough;
+    rows = rows < 8 ? 8 : rows;
+    blocks = parts_of(problem.channels, channels);
+    bands = parts_of(level.height, rows);
+  }
+
+  int64_t parts(const RoiProblem& problem) const { return problem.batch * blocks * bands; }
+};
+
+/// One part: rows [row, row_end) of channels [channel, channel_end) of an image.
+struct Part {
+  const RoiLevel& level;
+  int64_t map, row, row_end, channel, channel_end;
+};
+
+/// Numbers parts such that those next to each other in memory are far apart: RoIs crowd, and so does their work.
+int64_t spread(int64_t i, int64_t count) {
+  int64_t step = count * 5 / 8 + 1;
+  const auto divisor = [](int64_t a, int64_t b) {
+    while (b != 0) {
+      const int64_t rest = a % b;
+      a = b;
+      b = rest;
+    }
+    return a;
+  };
+  while (divisor(step, count) != 1) ++step;
+  return i * step % count;
+}
+
+Part part_of(const RoiProblem& problem, int64_t item) {
+  for (int64_t l = 0;; ++l) {
+    const RoiLevel& level = problem.levels[l];
+    const Cut cut(problem, level);
+    const int64_t parts = cut.parts(problem);
+    if (item >= parts) {
+      item -= parts;
+      continue;
+    }
+    const int64_t place = problem.channels_last ? spread(item, parts) : item;
+    const int64_t image = place / (cut.blocks * cut.bands), rest = place % (cut.blocks * cut.bands);
+    // Channels last: the blocks of a band follow each other, for they share its pages.
+    const int64_t band = problem.channels_last ? rest / cut.blocks : rest % cut.bands;
+    const int64_t block = problem.channels_last ? rest % cut.blocks : rest / cut.bands;
+    const int64_t row = band * cut.rows, channel = block * cut.channels;
+    return {level,   l * problem.batch + image,
+            row,     row + cut.rows < level.height ? row + cut.rows : level.height,
+            channel, channel + cut.channels < problem.channels ? channel + cut.channels : problem.channels};
+  }
+}
+
+/// Bytes that the sums of the largest part take, if they are not made in the gradient itself.
+template <class T>
+int64_t sum_bytes(const RoiProblem& problem) {
+  if constexpr (std::is_same_v<T, Compute<T>>) return 0;
+  int64_t most = 0;
+  for (int64_t l = 0; l < problem.level_count; ++l) {
+    const Cut cut(problem, problem.levels[l]);
+    const int64_t values = cut.rows * cut.channels * problem.levels[l].width;
+    if (values > most) most = values;
+  }
+  return (most * int64_t{sizeof(Compute<T>)} + 63) / 64 * 64;
+}
+
+/// The lines of an axis that lie in [low, high): [first, last).
+struct Lines {
+  int32_t first, last;
+};
+
+Lines lines_within(const RoiAxisWeights& axis, int64_t low, int64_t high) {
+  Lines found = {0, axis.line_count};
+  while (found.first < found.last && axis.lines[found.first] < low) ++found.first;
+  while (found.last > found.first && axis.lines[found.last - 1] >= high) --found.last;
+  return found;
+}
+
+/// The gradient of one RoI's bins, of one channel or of vectors of channels, as (bins, lanes) of C.
+template <class T>
+void read_grad(const RoiProblem& problem, const RoiGrad& grad, int64_t k, int64_t channel, int64_t count,
+               int64_t stride, Compute<T>* to) {
+  const T* const from = static_cast<const T*>(grad.data) + k * grad.strides[0] + channel * grad.strides[1];
+  for (int64_t p = 0; p < problem.pooled_height; ++p) {
+    for (int64_t q = 0; q < problem.pooled_width; ++q, to += stride) {
+      const T* const bin = from + p * grad.strides[2] + q * grad.strides[3];
+      if (grad.strides[1] == 1 && count > 1) {
+        if constexpr (std::is_same_v<T, Compute<T>>) {
+          memcpy(to, bin, static_cast<size_t>(count) * sizeof(T));
+        } else {
+          widen(bin, to, count);
+        }
+      } else {
+        for (int64_t c = 0; c < count; ++c) to[c] = to_compute(bin[c * grad.strides[1]]);
+      }
+    }
+  }
+}
+
+// ---- channels first ---------------------------------------------------------------------------------------------
+
+/// The weights of a RoI's columns, 16 or 8 of them at a time, in each bin that has a part in those.
+template <class C>
+struct ColumnVectors {
+  int64_t count;    // of vectors of columns, from the first to the last column
+  int64_t columns;  // that they cover
+  int32_t* begin;   // (count + 1)
+  int32_t* bins;
+  C* weights;  // by entry, a vector each
+
+  void build(const RoiAxisWeights& x) {
+    columns = x.lines[x.line_count - 1] - x.lines[0] + 1;
+    count = parts_of(columns, kLanes<C>);
+    const C* const from = static_cast<const C*>(x.weights);
+    int32_t entries = 0, line = 0;
+    for (int64_t v = 0; v < count; ++v) {
+      begin[v] = entries;
+      const int64_t first_column = x.lines[0] + v * kLanes<C>;
+      for (; line < x.line_count && x.lines[line] < first_column + kLanes<C>; ++line) {
+        const int64_t lane = x.lines[line] - first_column;
+        for (int32_t i = x.begin[line]; i < x.begin[line + 1]; ++i) {
+          int32_t e = begin[v];
+          while (e < entries && bins[e] != x.other[i]) ++e;
+          if (e == entries) {
+            bins[entries++] = x.other[i];
+            store(weights + e * kLanes<C>, Lanes<C>{});
+          }
+          weights[e * kLanes<C> + lane] = from[i];
+        }
+      }
+    }
+    begin[count] = entries;
+  }
+};
+
+/// Scratch of one call: pieces of it, or with `base` null only their sizes.
+template <class T>
+struct PlaneScratch {
+  using C = Compute<T>;
+
+  C* sums;
+  C* grad;     // (pooled_height, pooled_width)
+  C* columns;  // (pooled_height, column_stride): grad X
+  ColumnVectors<C> vectors;
+  int64_t column_stride, bytes = 0;
+
+  PlaneScratch(const RoiProblem& problem, const RoiTable& table, void* base) : base_(static_cast<char*>(base)) {
+    column_stride = parts_of(table.widest, kLanes<C>) * kLanes<C>;
+    sums = take<C>(sum_bytes<T>(problem) / int64_t{sizeof(C)});
+    grad = take<C>(problem.pooled_height * problem.pooled_width);
+    columns = take<C>(problem.pooled_height * column_stride);
+    vectors.begin = take<int32_t>(column_stride / kLanes<C> + 1);
+    vectors.bins = take<int32_t>(table.most_entries);
+    vectors.weights = take<C>(table.most_entries * kLanes<C>);
+  }
+
+ private:
+  template <class E>
+  E* take(int64_t count) {
+    E* const piece = reinterpret_cast<E*>(base_ + bytes);
+    bytes += (count * int64_t{sizeof(E)} + 63) / 64 * 64;
+    return piece;
+  }
+
+  char* base_;
+};
+
+/// columns = grad X, for bins of rows [p, p + count).
+template <int count, class C>
+VISIONOPS_INLINE void spread_columns(const C* grad, int64_t bins, const ColumnVectors<C>& vectors, int64_t stride,
+                                     C* columns) {
+  for (int64_t v = 0; v < vectors.count; ++v) {
+    Lanes<C> sums[count] = {};
+    for (int32_t e = vectors.begin[v]; e < vectors.begin[v + 1]; ++e) {
+      const Lanes<C> weights = load(static_cast<const C*>(vectors.weights + e * kLanes<C>));
+      for (int i = 0; i < count; ++i) sums[i] += grad[i * bins + vectors.bins[e]] * weights;
+    }
+    for (int i = 0; i < count; ++i) store(columns + i * stride + v * kLanes<C>, sums[i]);
+  }
+}
+
+/// The same by entries, where 0 times what is not finite would be NaN.
+template <class C>
+void spread_columns_of_each_bin(const RoiProblem& problem, const RoiAxisWeights& x, const C* grad, int64_t stride,
+                                C* columns) {
+  const C* const weights = static_cast<const C*>(x.weights);
+  for (int64_t p = 0; p < problem.pooled_height; ++p, grad += problem.pooled_width, columns += stride) {
+    memset(columns, 0, static_cast<size_t>(stride) * sizeof(C));
+    for (int32_t l = 0; l < x.line_count; ++l) {
+      for (int32_t i = x.begin[l]; i < x.begin[l + 1]; ++i) {
+        columns[x.lines[l] - x.lines[0]] += weights[i] * grad[x.other[i]];
+      }
+    }
+  }
+}
+
+template <class C>
+bool all_finite(const C* values, int64_t count) {
+  C check = 0;
+  for (int64_t i = 0; i < count; ++i) check += values[i] - values[i];
+  return check == 0;
+}
+
+/// Adds one RoI to one channel's rows, `to` being where row 0 of the plane would lie.
+template <class T>
+void add_to_plane(const RoiProblem& problem, const RoiWeights& roi, const Lines& lines, int64_t width,
+                  const PlaneScratch<T>& scratch, Compute<T>* to) {
+  using C = Compute<T>;
+  const int64_t height = problem.pooled_height, bins = problem.pooled_width, stride = scratch.column_stride;
+  if (all_finite(scratch.grad, height * bins)) {
+    int64_t p = 0;
+    for (; p + 7 <= height; p += 7) {
+      spread_columns<7>(scratch.grad + p * bins, bins, scratch.vectors, stride, scratch.columns + p * stride);
+    }
+    for (; p < height; ++p) {
+      spread_columns<1>(scratch.grad + p * bins, bins, scratch.vectors, stride, scratch.columns + p * stride);
+    }
+  } else {
+    spread_columns_of_each_bin(problem, roi.x, scratch.grad, stride, scratch.columns);
+  }
+  const C* const weights = static_cast<const C*>(roi.y.weights);
+  const int64_t columns = scratch.vectors.columns;
+  for (int32_t l = lines.first; l < lines.last; ++l) {
+    C* const row = to + roi.y.lines[l] * width + roi.x.lines[0];
+    for (int64_t x = 0; x < columns; x += kLanes<C>) {
+      const int count = static_cast<int>(columns - x < kLanes<C> ? columns - x : kLanes<C>);
+      Lanes<C> sum = load(static_cast<const C*>(row + x), count);
+      for (int32_t i = roi.y.begin[l]; i < roi.y.begin[l + 1]; ++i) {
+        sum += weights[i] * load(static_cast<const C*>(scratch.columns + roi.y.other[i] * stride + x));
+      }
+      store(row + x, sum, count);
+    }
+  }
+}
+
+/// Adds all RoIs of a part's map. Planes of `sums` follow each other, rows_stored * width values each.
+template <class T>
+void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+                PlaneScratch<T>& scratch, Compute<T>* sums, int64_t plane_size) {
+  const int64_t width = part.level.width;
+  for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
+    const int64_t k = table.order[i];
+    const RoiWeights& roi = table.rois[k];
+    const Lines lines = lines_within(roi.y, part.row, part.row_end);
+    if (lines.first == lines.last) continue;
+    scratch.vectors.build(roi.x);
+    for (int64_t c = part.channel; c < part.channel_end; ++c) {
+      read_grad<T>(problem, grad, k, c, 1, 1, scratch.grad);
+      add_to_plane<T>(problem, roi, lines, width, scratch, sums + (c - part.channel) * plane_size - part.row * width);
+    }
+  }
+}
+
+template <class T>
+void backward_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+                     T* grad_input, void* memory) {
+  using C = Compute<T>;
+  PlaneScratch<T> scratch(problem, table, memory);
+  const int64_t width = part.level.width, plane = part.level.height * width;
+  const int64_t values = (part.row_end - part.row) * width;
+  T* const to = grad_input + (part.map % problem.batch * problem.channels + part.channel) * plane + part.row * width;
+  const int64_t channels = part.channel_end - part.channel;
+  if constexpr (std::is_same_v<T, C>) {
+    for (int64_t c = 0; c < channels; ++c) memset(to + c * plane, 0, static_cast<size_t>(values) * sizeof(T));
+    add_planes<T>(problem, table, grad, part, scratch, to, plane);
+  } else {
+    memset(scratch.sums, 0, static_cast<size_t>(channels * values) * sizeof(C));
+    add_planes<T>(problem, table, grad, part, scratch, scratch.sums, values);
+    for (int64_t c = 0; c < channels; ++c) narrow(scratch.sums + c * values, to + c * plane, values);
+  }
+}
+
+// ---- channels last ----------------------------------------------------------------------------------------------
+
+/// Adds one RoI to rows of pixels, `vectors` vectors of channels each, the last of `tail` lanes. grad is
+/// (pooled_height, pooled_width, vectors), row (pooled_width, vectors); `to` is where the image's first pixel would
+/// lie.
+template <int vectors, class C>
+void add_to_pixels(const RoiProblem& problem, const RoiWeights& roi, const Lines& lines, int64_t row_size,
+                   int64_t pixel_size, int tail, const C* grad, C* row, C* to) {
+  constexpr int64_t stride = vectors * kLanes<C>;
+  const C* const by_row = static_cast<const C*>(roi.y.weights);
+  const C* const by_column = static_cast<const C*>(roi.x.weights);
+  for (int32_t l = lines.first; l < lines.last; ++l) {
+    // The bins' gradients as this row weighs them.
+    for (int64_t i = 0; i < problem.pooled_width * stride; i += kLanes<C>) {
+      Lanes<C> sum{};
+      for (int32_t e = roi.y.begin[l]; e < roi.y.begin[l + 1]; ++e) {
+        sum += by_row[e] * load(grad + roi.y.other[e] * problem.pooled_width * stride + i);
+      }
+      store(row + i, sum);
+    }
+    for (int32_t column = 0; column < roi.x.line_count; ++column) {
+      C* const pixel = to + roi.y.lines[l] * row_size + roi.x.lines[column] * pixel_size;
+      Lanes<C> sums[vectors];
+      for (int v = 0; v < vectors; ++v) {
+        sums[v] = load(static_cast<const C*>(pixel + v * kLanes<C>), v + 1 < vectors ? kLanes<C> : tail);
+      }
+      for (int32_t e = roi.x.begin[column]; e < roi.x.begin[column + 1]; ++e) {
+        const C* const bin = row + roi.x.other[e] * stride;
+        for (int v = 0; v < vectors; ++v) sums[v] += by_column[e] * load(bin + v * kLanes<C>);
+      }
+      for (int v = 0; v < vectors; ++v) store(pixel + v * kLanes<C>, sums[v], v + 1 < vectors ? kLanes<C> : tail);
+    }
+  }
+}
+
+template <class T>
+struct PixelScratch {
+  using C = Compute<T>;
+
+  C* sums;
+  C* grad;  // (pooled_height, pooled_width, kChannels)
+  C* row;   // (pooled_width, kChannels)
+  int64_t bytes;
+
+  PixelScratch(const RoiProblem& problem, void* base) {
+    const int64_t row_values = problem.pooled_width * kChannels;
+    const int64_t sum_values = sum_bytes<T>(problem) / int64_t{sizeof(C)};
+    sums = static_cast<C*>(base);
+    grad = sums + sum_values;
+    row = grad + problem.pooled_height * row_values;
+    bytes = (sum_values + (problem.pooled_height + 1) * row_values) * int64_t{sizeof(C)};
+  }
+};
+
+template <class T>
+void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+                const PixelScratch<T>& scratch, Compute<T>* sums, int64_t pixel_size) {
+  using C = Compute<T>;
+  const int64_t row_size = part.level.width * pixel_size;
+  for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
+    const int64_t k = table.order[i];
+    const RoiWeights& roi = table.rois[k];
+    const Lines lines = lines_within(roi.y, part.row, part.row_end);
+    if (lines.first == lines.last) continue;
+    for (int64_t c = part.channel; c < part.channel_end; c += 4 * kLanes<C>) {
+      with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
+        constexpr int64_t stride = decltype(vectors)::value * kLanes<C>;
+        read_grad<T>(problem, grad, k, c, stride - kLanes<C> + tail, stride, scratch.grad);
+        add_to_pixels<decltype(vectors)::value>(problem, roi, lines, row_size, pixel_size, tail,
+                                                static_cast<const C*>(scratch.grad), scratch.row,
+                                                sums + (c - part.channel) - part.row * row_size);
+      });
+    }
+  }
+}
+
+template <class T>
+void backward_pixels(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+                     T* grad_input, void* memory) {
+  using C = Compute<T>;
+  const PixelScratch<T> scratch(problem, memory);
+  const int64_t channels = part.channel_end - part.channel;
+  const int64_t pixels = (part.row_end - part.row) * part.level.width;
+  const int64_t image = part.map % problem.batch * part.level.height;
+  T* const to = grad_input + (image + part.row) * part.level.width * problem.channels + part.channel;
+  if constexpr (std::is_same_v<T, C>) {
+    for (int64_t i = 0; i < pixels; ++i) {
+      memset(to + i * problem.channels, 0, static_cast<size_t>(channels) * sizeof(T));
+    }
+    add_pixels<T>(problem, table, grad, part, scratch, to, problem.channels);
+  } else {
+    memset(scratch.sums, 0, static_cast<size_t>(pixels * channels) * sizeof(C));
+    add_pixels<T>(problem, table, grad, part, scratch, scratch.sums, channels);
+    for (int64_t i = 0; i < pixels; ++i) narrow(scratch.sums + i * channels, to + i * problem.channels, channels);
+  }
+}
+
+}  // namespace
+
+int64_t roi_align_backward_items(const RoiProblem& problem) {
+  int64_t items = 0;
+  for (int64_t l = 0; l < problem.level_count; ++l) items += Cut(problem, problem.levels[l]).parts(problem);
+  return items;
+}
+
+int64_t roi_align_backward_scratch_bytes(const RoiProblem& problem, const RoiTable& table) {
+  int64_t bytes = 0;
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    bytes = problem.channels_last ? PixelScratch<T>(problem, nullptr).bytes
+                                  : PlaneScratch<T>(problem, table, nullptr).bytes;
+  });
+  return bytes;
+}
+
+void roi_align_backward(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, void* const* grad_inputs,
+                        void* scratch, int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    for (int64_t item = begin; item < end; ++item) {
+      const Part part = part_of(problem, item);
+      const auto run = problem.channels_last ? backward_pixels<T> : backward_planes<T>;
+      run(problem, table, grad, part, static_cast<T*>(grad_inputs[part.map / problem.batch]), scratch);
+    }
+  });
+}
+
+}  // namespace visionops::VISIONOPS_ISA

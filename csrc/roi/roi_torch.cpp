@@ -1,0 +1,47 @@
+// Tensors to pointers for room `roi`: schemas, the checks that memory safety needs, and registration.
+#include "roi/roi_torch.h"
+
+#include "roi/roi_align_run.h"
+
+namespace visionops {
+namespace {
+
+constexpr auto on_torch_threads = [](int64_t count, int64_t grain, const auto& body) { parallel(count, grain, body); };
+
+Tensor empty_result(const RoiProblem& problem, ScalarType dtype) {
+  return empty_image(problem.rois, problem.channels, problem.pooled_height, problem.pooled_width, problem.channels_last,
+                     dtype);
+}
+
+Tensor roi_align_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
+                    double spatial_scale, int64_t sampling_ratio, bool aligned) {
+  const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned});
+  Tensor out = empty_result(call.problem, input.scalar_type());
+  run_roi_align(call.problem, out.mutable_data_ptr(), on_torch_threads);
+  return out;
+}
+
+Tensor roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t batch, int64_t height, int64_t width,
+                             double spatial_scale, int64_t sampling_ratio, bool aligned, bool channels_last) {
+  check(grad.dim() == 4, "grad: expected 4 dimensions");
+  const RoiOptions options{grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned};
+  const RoiInput call(grad, boxes, batch, height, width, options, channels_last);
+  Tensor out = empty_image(batch, grad.size(1), height, width, channels_last, grad.scalar_type());
+  void* data = out.mutable_data_ptr();
+  run_roi_align_backward(call.problem, grad_of(grad), &data, on_torch_threads);
+  return out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
+  m.def(roi_align_schema("native").c_str());
+  m.def(roi_align_backward_schema("native").c_str());
+}
+
+STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
+  m.impl("roi_align_native", TORCH_BOX(&roi_align_op));
+  m.impl("roi_align_backward_native", TORCH_BOX(&roi_align_backward_op));
+}
+
+}  // namespace visionops

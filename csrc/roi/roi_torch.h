@@ -1,0 +1,99 @@
+// A call on RoIs as its backends share it: its tensors, checked for what memory safety needs, and its schemas.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/stable_torch.h"
+#include "roi/roi.h"
+#include "roi/roi_align.h"
+
+namespace visionops {
+
+/// The schemas of the backend whose torch operations end in this name.
+inline std::string roi_align_schema(const std::string& backend) {
+  return "roi_align_" + backend +
+         "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale, "
+         "int sampling_ratio, bool aligned) -> Tensor";
+}
+
+inline std::string roi_align_backward_schema(const std::string& backend) {
+  return "roi_align_backward_" + backend +
+         "(Tensor grad, Tensor boxes, SymInt batch, SymInt height, SymInt width, float spatial_scale, "
+         "int sampling_ratio, bool aligned, bool channels_last) -> Tensor";
+}
+
+/// How boxes divide a map.
+struct RoiOptions {
+  int64_t pooled_height, pooled_width;
+  double spatial_scale;
+  int64_t sampling_ratio = 0;
+  bool aligned = false;
+};
+
+/// The tensors of a call and the problem that points into them.
+struct RoiInput {
+  /// Of one map.
+  RoiInput(const Tensor& map, const Tensor& boxes, const RoiOptions& options) : RoiInput(boxes, options) {
+    check(map.dim() == 4, "input: expected shape (B, C, H, W)");
+    check(is_floating(dtype_of(map)), "input: expected a floating dtype");
+    input.push_back(as_dense_image(map));
+    add_level(input.back().const_data_ptr(), map.size(2), map.size(3), options.spatial_scale);
+    set_maps(map.size(0), map.size(1), dtype_of(map), is_channels_last(input.back()));
+  }
+
+  /// Of the gradient of one map of this batch, height and width.
+  RoiInput(const Tensor& grad, const Tensor& boxes, int64_t batch, int64_t height, int64_t width,
+           const RoiOptions& options, bool channels_last)
+      : RoiInput(boxes, options) {
+    check(grad.dim() == 4 && grad.size(0) == boxes.size(0), "grad: expected the shape of the result");
+    check(is_floating(dtype_of(grad)), "grad: expected a floating dtype");
+    check(batch >= 0 && height >= 0 && width >= 0, "batch, height, width: expected 0 or more");
+    add_level(nullptr, height, width, options.spatial_scale);
+    set_maps(batch, grad.size(1), dtype_of(grad), channels_last);
+  }
+
+  RoiInput(const RoiInput&) = delete;
+  RoiInput& operator=(const RoiInput&) = delete;
+
+  std::vector<Tensor> input;
+  Tensor boxes;
+  std::vector<RoiLevel> levels;
+  RoiProblem problem;
+
+ private:
+  RoiInput(const Tensor& all_boxes, const RoiOptions& options) : boxes(as_contiguous(all_boxes)) {
+    check(boxes.dim() == 2 && boxes.size(1) == 5, "boxes: expected shape (K, 5)");
+    check(is_floating(dtype_of(boxes)), "boxes: expected a floating dtype");
+    check(options.pooled_height > 0 && options.pooled_width > 0, "output_size: expected 1 or more");
+    problem.boxes = boxes.const_data_ptr();
+    problem.boxes_dtype = dtype_of(boxes);
+    problem.rois = boxes.size(0);
+    problem.pooled_height = options.pooled_height;
+    problem.pooled_width = options.pooled_width;
+    problem.sampling_ratio = options.sampling_ratio;
+    problem.aligned = options.aligned;
+  }
+
+  void add_level(const void* data, int64_t height, int64_t width, double spatial_scale) {
+    constexpr int64_t kMost = int64_t{1} << 30;
+    check(height < kMost && width < kMost, "input: expected height and width below 2^30");
+    levels.push_back({data, height, width, spatial_scale});
+  }
+
+  void set_maps(int64_t batch, int64_t channels, DType dtype, bool channels_last) {
+    problem.levels = levels.data();
+    problem.level_count = static_cast<int64_t>(levels.size());
+    problem.batch = batch;
+    problem.channels = channels;
+    problem.dtype = dtype;
+    problem.channels_last = channels_last;
+  }
+};
+
+/// A gradient as its strides say, without a copy.
+inline RoiGrad grad_of(const Tensor& grad) {
+  return {grad.const_data_ptr(), {grad.stride(0), grad.stride(1), grad.stride(2), grad.stride(3)}};
+}
+
+}  // namespace visionops

@@ -1,0 +1,114 @@
+"""The inputs that tests and benchmarks of the operations on regions of interest draw from.
+
+Boxes are float32 whatever the map's dtype, as a detector has them, but for the cases that say otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.testing import Case
+
+Array = npt.NDArray[Any]
+NAN, INF = np.nan, np.inf
+
+
+def feature_map(rng: np.random.Generator, *shape: int) -> Array:
+    """Values without ties, of both signs."""
+    return rng.normal(size=shape)
+
+
+def random_rois(
+    rng: np.random.Generator, count: int, batch: int, height: float, width: float, *, most: float = 1.0
+) -> Array:
+    """(count, 5) float32: boxes with corners in an image of this size, sides up to `most` of its own."""
+    size = np.array([width, height])
+    low = rng.uniform(size=(count, 2)) * size
+    sides = rng.uniform(0.02, most, size=(count, 2)) * size
+    image = rng.integers(batch, size=(count, 1))
+    return np.concatenate([image, low, low + sides], axis=1).astype(np.float32)
+
+
+def _rois(*rows: tuple[float, ...]) -> Array:
+    return np.array(rows, np.float32).reshape(-1, 5)
+
+
+# Around a map of 9 x 13 pixels: what a detector may send, and what it should not.
+INSIDE = _rois((0, 1.25, 2.5, 6.5, 7.75), (1, 0.1, 0.3, 11.9, 8.2), (0, 4, 3, 9, 6))
+ACROSS = _rois((0, -3.5, -2.25, 4.5, 5), (1, 8.75, 4, 17, 12.5), (1, -20, -30, 40, 50), (0, -0.5, -0.5, 12.5, 8.5))
+OUTSIDE = _rois((0, -30, 2, -20, 5), (1, 2, 40, 5, 60), (0, 13, 9, 14, 10), (1, -2, -2, -1, -1), (0, 14, 0, 15, 3))
+EMPTY = _rois((0, 3, 3, 3, 3), (1, 4.5, 2, 4.5, 6), (0, 2, 5.25, 7, 5.25), (0, -1, -1, -1, -1), (1, 13, 9, 13, 9))
+INVERTED = _rois((0, 8, 7, 2, 1), (1, 10, 2, 3, 6), (0, 2, 6, 9, 1), (1, 20, 20, -20, -20))
+WILD = _rois(
+    (0, NAN, 1, 5, 5), (0, 1, NAN, 5, 5), (1, 1, 1, NAN, 5), (0, 1, 1, 5, NAN), (NAN, 1, 1, 5, 5), (NAN,) * 5,
+    (0, INF, 1, 5, 5), (0, -INF, -INF, INF, INF), (1, 1, 1, 5, INF), (INF, 1, 1, 5, 5), (0, 1, 2, 8, 7),
+)  # fmt: skip
+HUGE = _rois(
+    (0, -1e5, -1e5, 1e5, 1e5), (1, 0, 0, 1e5, 8), (0, -1e7, 1, 1e7, 6), (1, -1e9, -3e9, 2e9, 1e9),
+    (0, 3e37, 3e37, 3e38, 3e38), (0, -3e38, -3e38, 3e38, 3e38), (1, 1, 2, 8, 7),
+)  # fmt: skip
+
+
+def roi_align() -> list[Case]:
+    """Sampling ratios -1 to 4, both alignments, both modes, regions of all kinds, sizes around a vector's."""
+    rng = np.random.default_rng(0)
+    few = feature_map(rng, 2, 3, 9, 13)
+    cases = [
+        _align("few", few, INSIDE, 2, 1.0, 2, True),
+        _align("few-legacy", few, INSIDE, (3, 2), 1.0, 1),
+        _align("no-rois", few, _rois(), 7),
+        _align("no-images", few[:0], _rois(), 7),
+        _align("no-channels", few[:, :0], INSIDE, 2),
+        _align("no-pixels", few[:, :, :, :0], INSIDE, 2, 1.0, 2),
+    ]
+    kinds = {"across": ACROSS, "outside": OUTSIDE, "empty": EMPTY, "inverted": INVERTED, "wild": WILD, "huge": HUGE}
+    for name, rois in kinds.items():
+        for sampling_ratio in (-1, 2):
+            for aligned in (False, True):
+                label = f"{name}-{sampling_ratio}" + ("-aligned" if aligned else "")
+                cases.append(_align(label, few, rois, (2, 3), 1.0, sampling_ratio, aligned))
+    everything = np.concatenate([INSIDE, ACROSS, OUTSIDE, EMPTY, INVERTED])
+    for sampling_ratio in (-1, 0, 1, 2, 3, 4):
+        cases.append(_align(f"all-kinds-{sampling_ratio}", few, everything, (5, 4), 0.75, sampling_ratio, True))
+    # Widths around the vectors of each instruction set, of 4, 8 and 16 floats, and of pairs of them.
+    for width in (1, 3, 8, 15, 16, 17, 31, 33, 66):
+        image = feature_map(rng, 1, 2, 5, width)
+        rois = np.concatenate([random_rois(rng, 2, 1, 5, width), _rois((0, 0, 0, width, 5))])
+        cases.append(_align(f"width-{width}", image, rois, (2, 7), 1.0, 0, True))
+    for channels in (1, 15, 17, 33, 65, 130):
+        image = feature_map(rng, 2, channels, 6, 7)
+        cases.append(_align(f"channels-{channels}", image, random_rois(rng, 3, 2, 6, 7), (3, 2), 1.0, 2, True))
+    for bins in ((1, 1), (7, 7), (14, 14), (8, 9), (17, 3)):
+        image = feature_map(rng, 1, 2, 24, 20)
+        rois = random_rois(rng, 3, 1, 96, 80)
+        cases.append(_align(f"bins-{bins[0]}x{bins[1]}", image, rois, bins, 0.25, 0, True))
+    own = random_rois(rng, 6, 2, 9, 13).astype(np.float64)
+    return [
+        *cases,
+        _align("tall", feature_map(rng, 1, 2, 300, 3), _rois((0, 0, 10, 3, 290)), 7, 1.0, -1, True),
+        _align("boxes-in-the-dtype", few, own, 3, 1.0, 2, True),
+        _align("many-samples", few, INSIDE, 2, 1.0, 40, True),
+        _align("unfinite", _unfinite(rng), random_rois(rng, 12, 1, 12, 40), (4, 5), 1.0, 2, True),
+        _align("half-50", np.full((1, 1, 70, 70), 50.0), _rois((0, 2, 2, 66, 66)), 1, 1.0, 0, True),
+    ]
+
+
+def _unfinite(rng: np.random.Generator) -> Array:
+    image = feature_map(rng, 1, 3, 12, 40)
+    image[0, 0, 3, 5], image[0, 0, 8, 30], image[0, 1, 6, 20] = NAN, INF, -INF
+    return image
+
+
+def _align(
+    name: str,
+    input: Array,
+    boxes: Array,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Case:
+    return Case(name, (input, boxes, output_size, spatial_scale, sampling_ratio, aligned), terms=4)

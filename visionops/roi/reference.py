@@ -1,0 +1,107 @@
+"""What pooling regions of interest means, in NumPy and float64: the text that every kernel is tested against."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Size = int | tuple[int, int]
+
+
+def roi_align(
+    input: Array,
+    boxes: Array,
+    output_size: Size,
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+    *,
+    mode: str = "avg",
+) -> Float64:
+    """Mean or maximum of bilinear samples in each bin of each RoI: (K, C, height, width).
+
+    `boxes` is (K, 5): index of the image, x1, y1, x2, y2. Pass bfloat16 maps and boxes as float32 arrays.
+    """
+    height, width = _pair(output_size)
+    out = np.zeros((len(boxes), input.shape[1], height, width))
+    reduce = {"avg": _mean, "max": _maximum}[mode]
+    for k, box in enumerate(boxes.astype(np.float64)):
+        if not np.isfinite(box).all():
+            continue
+        image = input[int(box[0])].astype(np.float64)
+        rows = align_samples(box[2], box[4], spatial_scale, aligned, height, sampling_ratio, input.shape[2])
+        columns = align_samples(box[1], box[3], spatial_scale, aligned, width, sampling_ratio, input.shape[3])
+        for p, of_row in enumerate(rows):
+            for q, of_column in enumerate(columns):
+                out[k, :, p, q] = reduce(image, *of_row, *of_column)
+    return out
+
+
+def align_samples(
+    low: float, high: float, scale: float, aligned: bool, bins: int, sampling_ratio: int, size: int
+) -> list[tuple[Float64, int]]:
+    """Of each bin along one axis: how each sample on the map weighs its pixels, (samples, size), and all samples.
+
+    A sample between two pixels reads both by its distance; one up to a pixel outside reads the border's; one further
+    out is on no map. Where the extent is not positive, an adaptive grid has no samples.
+    """
+    offset = 0.5 if aligned else 0.0
+    start = low * scale - offset
+    extent = high * scale - offset - start
+    if not aligned:
+        extent = max(extent, 1.0)
+    none = (np.zeros((0, size)), 0)
+    if not (math.isfinite(start) and math.isfinite(extent)):
+        return [none] * bins
+    bin_size = extent / bins
+    grid = sampling_ratio if sampling_ratio > 0 else max(math.ceil(bin_size), 0)
+    # Of so many samples one weighs less than float64 can tell, and so do all that fit on a map.
+    if grid == 0 or size == 0 or grid > 2**50:
+        return [none] * bins
+    return [(_weights(start, bin_size, p, grid, size), grid) for p in range(bins)]
+
+
+def _weights(start: float, bin_size: float, bin_index: int, grid: int, size: int) -> Float64:
+    numbers = np.arange(grid, dtype=np.float64) if grid < 10**6 else _near(start, bin_size, bin_index, grid, size)
+    position = start + bin_index * bin_size + (numbers + 0.5) * bin_size / grid
+    position = position[(position >= -1) & (position <= size)].clip(0, size - 1)
+    low = np.floor(position).astype(np.int64)
+    fraction = position - low
+    weights = np.zeros((len(position), size))
+    each = np.arange(len(position))
+    weights[each, low] = 1 - fraction
+    inside = low < size - 1
+    weights[each[inside], low[inside] + 1] = fraction[inside]
+    return weights
+
+
+def _near(start: float, bin_size: float, bin_index: int, grid: int, size: int) -> Float64:
+    """The numbers of the samples of a huge grid that may lie on the map, and some around them."""
+    ends = (np.array([-1.0, size]) - start - bin_index * bin_size) / (bin_size / grid)
+    return np.arange(max(math.floor(ends[0]) - 9, 0), min(math.ceil(ends[1]) + 9, grid), dtype=np.float64)
+
+
+def _mean(image: Float64, rows: Float64, row_grid: int, columns: Float64, column_grid: int) -> Float64:
+    """Per channel: the sum over samples on the map, divided by all."""
+    y, x = rows.sum(axis=0), columns.sum(axis=0)
+    # Only what a sample weighs is read: 0 times infinity would be NaN.
+    touched = image[:, y != 0][:, :, x != 0]
+    with np.errstate(invalid="ignore"):
+        total = (touched * np.outer(y[y != 0], x[x != 0])).sum(axis=(1, 2))
+    return total / max(row_grid * column_grid, 1)  # type: ignore[no-any-return]
+
+
+def _maximum(image: Float64, rows: Float64, row_grid: int, columns: Float64, column_grid: int) -> Float64:
+    """Per channel: the greatest sample, those on no map being 0; NaN if any is; 0 if there are none."""
+    values = [np.zeros(len(image))] if len(rows) * len(columns) < max(row_grid * column_grid, 1) else []
+    values += [_mean(image, y[None], 1, x[None], 1) for y in rows for x in columns]
+    return np.max(values, axis=0)  # type: ignore[no-any-return]
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)
