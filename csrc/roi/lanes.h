@@ -98,6 +98,40 @@ VISIONOPS_INLINE void store(C* to, const Lanes<C>& lanes, int n) {
   memcpy(to, &lanes, static_cast<size_t>(n) * sizeof(C));
 }
 
+/// Whether a lane is NaN.
+template <class C>
+VISIONOPS_INLINE bool any_nan(const Lanes<C>& lanes) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<C, float>) return _mm512_cmp_ps_mask((__m512)lanes, (__m512)lanes, _CMP_UNORD_Q) != 0;
+  if constexpr (std::is_same_v<C, double>) return _mm512_cmp_pd_mask((__m512d)lanes, (__m512d)lanes, _CMP_UNORD_Q) != 0;
+#endif
+  const auto unordered = lanes != lanes;
+  uint64_t words[8], any = 0;
+  memcpy(words, &unordered, sizeof words);
+  for (const uint64_t word : words) any |= word;
+  return any != 0;
+}
+
+/// A vector of 8 values.
+template <class C>
+struct EightOf {
+  typedef C type __attribute__((vector_size(8 * sizeof(C))));
+};
+
+template <class C>
+using Eight = typename EightOf<C>::type;
+
+/// Stores the first n, at most 8.
+template <class C>
+VISIONOPS_INLINE void store_eight(C* to, const Eight<C>& values, int64_t n) {
+#if defined(__AVX512VL__)
+  const auto mask = static_cast<__mmask8>((1u << n) - 1u);
+  if constexpr (std::is_same_v<C, float>) return _mm256_mask_storeu_ps(to, mask, (__m256)values);
+  if constexpr (std::is_same_v<C, double>) return _mm512_mask_storeu_pd(to, mask, (__m512d)values);
+#endif
+  memcpy(to, &values, static_cast<size_t>(n) * sizeof(C));
+}
+
 /// Calls run(std::integral_constant<int, n>, lanes of the last) for the n vectors, at most 4, that hold `count` values.
 template <class C, class Run>
 VISIONOPS_INLINE void with_vectors(int64_t count, Run&& run) {

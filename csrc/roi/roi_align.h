@@ -26,7 +26,7 @@ struct RoiWeights {
 /// The weights of all RoIs.
 struct RoiTable {
   const RoiWeights* rois;
-  const int64_t* order;  // RoIs by map, the empty ones last, otherwise ascending
+  const int64_t* order;  // RoIs by map, then by first row, then ascending; the empty ones last
   const int64_t* begin;  // those of map m are [begin[m], begin[m + 1]) of the order
   int64_t most_entries;  // of an axis of a RoI
   int64_t widest;        // columns from the first to the last of a RoI
@@ -60,7 +60,7 @@ using RoiAlignBackwardScratchBytes = int64_t(const RoiProblem& problem, const Ro
 VISIONOPS_KERNEL(RoiAlignBackwardScratchBytes, roi_align_backward_scratch_bytes)
 
 /// Writes the items [begin, end) of the maps' gradients, one per level, laid out as the maps (whose `input` is not
-/// read). The table is by line. Sums run over RoIs in ascending order, whatever the ranges.
+/// read). The table is by line. Sums run over RoIs in the table's order, whatever the ranges.
 using RoiAlignBackward = void(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad,
                               void* const* grad_inputs, void* scratch, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(RoiAlignBackward, roi_align_backward)

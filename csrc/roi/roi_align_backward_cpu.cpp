@@ -1,15 +1,13 @@
-// RoIAlign by mean on the CPU, backward: parts of the maps' gradients, to which their RoIs add in ascending order.
+// RoIAlign by mean on the CPU, backward: parts of the maps' gradients, to which their RoIs add in a fixed order.
 //
 // A part is written by one call alone, so that nothing is atomic and sums do not depend on threads.
-#include <cmath>
-
 #include "roi/lanes.h"
 #include "roi/roi_align.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-constexpr int64_t kCached = 384 << 10;  // bytes of a part: it stays in a core's cache while RoIs are added
+constexpr int64_t kCached = 640 << 10;  // bytes of a part: it stays in a core's cache while RoIs are added
 constexpr int64_t kFewParts = 64;       // fewer leave threads idle
 constexpr int64_t kChannels = 64;       // of a part where channels are last
 
@@ -131,14 +129,14 @@ void read_grad(const RoiProblem& problem, const RoiGrad& grad, int64_t k, int64_
 
 // ---- channels first ---------------------------------------------------------------------------------------------
 
-/// The weights of a RoI's columns, 16 or 8 of them at a time, in each bin that has a part in those.
+/// The weights of a RoI's columns, 16 or 8 of them at a time, in the bins that they have a part in.
 template <class C>
 struct ColumnVectors {
-  int64_t count;    // of vectors of columns, from the first to the last column
-  int64_t columns;  // that they cover
-  int32_t* begin;   // (count + 1)
-  int32_t* bins;
-  C* weights;  // by entry, a vector each
+  int64_t count;       // of vectors of columns, from the first to the last column
+  int64_t columns;     // that they cover
+  int32_t* begin;      // (count + 1): entries of each
+  int32_t* first_bin;  // (count): that of the first entry; the others follow
+  C* weights;          // by entry, a vector each
 
   void build(const RoiAxisWeights& x) {
     columns = x.lines[x.line_count - 1] - x.lines[0] + 1;
@@ -148,16 +146,20 @@ struct ColumnVectors {
     for (int64_t v = 0; v < count; ++v) {
       begin[v] = entries;
       const int64_t first_column = x.lines[0] + v * kLanes<C>;
-      for (; line < x.line_count && x.lines[line] < first_column + kLanes<C>; ++line) {
-        const int64_t lane = x.lines[line] - first_column;
+      int32_t end = line, lowest = INT32_MAX, highest = -1;
+      for (; end < x.line_count && x.lines[end] < first_column + kLanes<C>; ++end) {
+        const int32_t low = x.other[x.begin[end]], high = x.other[x.begin[end + 1] - 1];
+        lowest = low < lowest ? low : lowest;
+        highest = high > highest ? high : highest;
+      }
+      first_bin[v] = lowest;
+      C* const to = weights + int64_t{entries} * kLanes<C>;
+      for (int32_t bin = lowest; bin <= highest; ++bin, ++entries) {
+        store(weights + int64_t{entries} * kLanes<C>, Lanes<C>{});
+      }
+      for (; line < end; ++line) {
         for (int32_t i = x.begin[line]; i < x.begin[line + 1]; ++i) {
-          int32_t e = begin[v];
-          while (e < entries && bins[e] != x.other[i]) ++e;
-          if (e == entries) {
-            bins[entries++] = x.other[i];
-            store(weights + e * kLanes<C>, Lanes<C>{});
-          }
-          weights[e * kLanes<C> + lane] = from[i];
+          to[(x.other[i] - lowest) * kLanes<C> + x.lines[line] - first_column] = from[i];
         }
       }
     }
@@ -182,8 +184,8 @@ struct PlaneScratch {
     grad = take<C>(problem.pooled_height * problem.pooled_width);
     columns = take<C>(problem.pooled_height * column_stride);
     vectors.begin = take<int32_t>(column_stride / kLanes<C> + 1);
-    vectors.bins = take<int32_t>(table.most_entries);
-    vectors.weights = take<C>(table.most_entries * kLanes<C>);
+    vectors.first_bin = take<int32_t>(column_stride / kLanes<C>);
+    vectors.weights = take<C>(problem.pooled_width * column_stride);
   }
 
  private:
@@ -203,9 +205,10 @@ VISIONOPS_INLINE void spread_columns(const C* grad, int64_t bins, const ColumnVe
                                      C* columns) {
   for (int64_t v = 0; v < vectors.count; ++v) {
     Lanes<C> sums[count] = {};
-    for (int32_t e = vectors.begin[v]; e < vectors.begin[v + 1]; ++e) {
-      const Lanes<C> weights = load(static_cast<const C*>(vectors.weights + e * kLanes<C>));
-      for (int i = 0; i < count; ++i) sums[i] += grad[i * bins + vectors.bins[e]] * weights;
+    const C* bin = grad + vectors.first_bin[v];
+    for (int32_t e = vectors.begin[v]; e < vectors.begin[v + 1]; ++e, ++bin) {
+      const Lanes<C> weights = load(static_cast<const C*>(vectors.weights + int64_t{e} * kLanes<C>));
+      for (int i = 0; i < count; ++i) sums[i] += bin[i * bins] * weights;
     }
     for (int i = 0; i < count; ++i) store(columns + i * stride + v * kLanes<C>, sums[i]);
   }
@@ -228,27 +231,35 @@ void spread_columns_of_each_bin(const RoiProblem& problem, const RoiAxisWeights&
 
 template <class C>
 bool all_finite(const C* values, int64_t count) {
-  C check = 0;
-  for (int64_t i = 0; i < count; ++i) check += values[i] - values[i];
-  return check == 0;
+  Lanes<C> check{};
+  int64_t i = 0;
+  for (; i + kLanes<C> <= count; i += kLanes<C>) {
+    const Lanes<C> some = load(values + i);
+    check += some - some;
+  }
+  if (i < count) {
+    const Lanes<C> rest = load(values + i, static_cast<int>(count - i));
+    check += rest - rest;
+  }
+  return !any_nan<C>(check);
 }
 
 /// Adds one RoI to one channel's rows, `to` being where row 0 of the plane would lie.
 template <class T>
 void add_to_plane(const RoiProblem& problem, const RoiWeights& roi, const Lines& lines, int64_t width,
-                  const PlaneScratch<T>& scratch, Compute<T>* to) {
+                  const Compute<T>* grad, const PlaneScratch<T>& scratch, Compute<T>* to) {
   using C = Compute<T>;
   const int64_t height = problem.pooled_height, bins = problem.pooled_width, stride = scratch.column_stride;
-  if (all_finite(scratch.grad, height * bins)) {
+  if (all_finite(grad, height * bins)) {
     int64_t p = 0;
     for (; p + 7 <= height; p += 7) {
-      spread_columns<7>(scratch.grad + p * bins, bins, scratch.vectors, stride, scratch.columns + p * stride);
+      spread_columns<7>(grad + p * bins, bins, scratch.vectors, stride, scratch.columns + p * stride);
     }
     for (; p < height; ++p) {
-      spread_columns<1>(scratch.grad + p * bins, bins, scratch.vectors, stride, scratch.columns + p * stride);
+      spread_columns<1>(grad + p * bins, bins, scratch.vectors, stride, scratch.columns + p * stride);
     }
   } else {
-    spread_columns_of_each_bin(problem, roi.x, scratch.grad, stride, scratch.columns);
+    spread_columns_of_each_bin(problem, roi.x, grad, stride, scratch.columns);
   }
   const C* const weights = static_cast<const C*>(roi.y.weights);
   const int64_t columns = scratch.vectors.columns;
@@ -269,6 +280,7 @@ void add_to_plane(const RoiProblem& problem, const RoiWeights& roi, const Lines&
 template <class T>
 void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
                 PlaneScratch<T>& scratch, Compute<T>* sums, int64_t plane_size) {
+  using C = Compute<T>;
   const int64_t width = part.level.width;
   for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
     const int64_t k = table.order[i];
@@ -277,8 +289,14 @@ void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad&
     if (lines.first == lines.last) continue;
     scratch.vectors.build(roi.x);
     for (int64_t c = part.channel; c < part.channel_end; ++c) {
-      read_grad<T>(problem, grad, k, c, 1, 1, scratch.grad);
-      add_to_plane<T>(problem, roi, lines, width, scratch, sums + (c - part.channel) * plane_size - part.row * width);
+      const C* of_channel = scratch.grad;
+      if (std::is_same_v<T, C> && grad.strides[3] == 1 && grad.strides[2] == problem.pooled_width) {
+        of_channel = static_cast<const C*>(grad.data) + k * grad.strides[0] + c * grad.strides[1];
+      } else {
+        read_grad<T>(problem, grad, k, c, 1, 1, scratch.grad);
+      }
+      add_to_plane<T>(problem, roi, lines, width, of_channel, scratch,
+                      sums + (c - part.channel) * plane_size - part.row * width);
     }
   }
 }

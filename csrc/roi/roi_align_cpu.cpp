@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kPlanes = 8;       // channels an item has: their planes stay in cache while all RoIs pass
 constexpr int64_t kChannels = 64;    // the same where channels are last
-constexpr int64_t kNarrow = 8;       // bins of a row that are computed together
+constexpr int64_t kEight = 8;        // bins of a row that are computed together
 constexpr int64_t kMostVectors = 4;  // of kChannels, in either type's lanes: 4 or 8
 
 int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
@@ -49,16 +49,16 @@ struct PlaneWindow {
   int64_t* row_offsets;  // by entry of roi.y: from the window's first pixel
   C* dense;              // (column lines, bins_padded): weights of a column in every bin
   C* rows;               // (pooled_height, row_stride): the window's rows, summed into bins
-  C* result;             // (pooled_height, bins_padded)
+  C* narrow_result;      // (pooled_height, pooled_width), before it is narrowed
 
   PlaneWindow(const RoiProblem& problem, const RoiTable& table, const RoiWeights& roi, void* memory)
-      : problem(problem), roi(roi), bins_padded(rounded_up(problem.pooled_width, kNarrow)) {
+      : problem(problem), roi(roi), bins_padded(rounded_up(problem.pooled_width, kEight)) {
     Scratch scratch(memory);
     row_offsets = scratch.take<int64_t>(table.most_entries);
     dense = scratch.take<C>(table.most_entries * bins_padded);
     row_stride = rounded_up(table.widest, kLanes<C>);
     rows = scratch.take<C>(problem.pooled_height * row_stride);
-    result = scratch.take<C>(problem.pooled_height * bins_padded);
+    narrow_result = scratch.take<C>(problem.pooled_height * problem.pooled_width);
     columns = roi.x.lines[roi.x.line_count - 1] - roi.x.lines[0] + 1;
     const int64_t width = problem.levels[roi.map / problem.batch].width;
     for (int32_t i = 0; i < roi.y.begin[problem.pooled_height]; ++i) {
@@ -74,10 +74,10 @@ struct PlaneWindow {
   }
 
   static int64_t bytes(const RoiProblem& problem, const RoiTable& table) {
-    const int64_t padded = rounded_up(problem.pooled_width, kNarrow);
+    const int64_t padded = rounded_up(problem.pooled_width, kEight);
     return Scratch::bytes<int64_t>(table.most_entries) + Scratch::bytes<C>(table.most_entries * padded) +
            Scratch::bytes<C>(problem.pooled_height * rounded_up(table.widest, kLanes<C>)) +
-           Scratch::bytes<C>(problem.pooled_height * padded);
+           Scratch::bytes<C>(problem.pooled_height * problem.pooled_width);
   }
 
   /// rows = Y F; returns whether all of it is finite.
@@ -88,49 +88,52 @@ struct PlaneWindow {
       const int32_t first = roi.y.begin[p], last = roi.y.begin[p + 1];
       C* const row = rows + p * row_stride;
       int64_t x = 0;
-      for (; x + 2 * kLanes<C> <= columns; x += 2 * kLanes<C>) {
+      for (; columns - x > kLanes<C>; x += 2 * kLanes<C>) {
+        const int64_t left = columns - x - kLanes<C>;
+        const int count = static_cast<int>(left < kLanes<C> ? left : kLanes<C>);
         Lanes<C> sum0{}, sum1{};
         for (int32_t i = first; i < last; ++i) {
           const T* const from = plane + row_offsets[i] + x;
           sum0 += weights[i] * load(from);
-          sum1 += weights[i] * load(from + kLanes<C>);
+          sum1 += weights[i] * load(from + kLanes<C>, count);
         }
         store(row + x, sum0);
         store(row + x + kLanes<C>, sum1);
         check += (sum0 - sum0) + (sum1 - sum1);
       }
-      for (; x < columns; x += kLanes<C>) {
-        const int count = static_cast<int>(columns - x < kLanes<C> ? columns - x : kLanes<C>);
+      if (x < columns) {
         Lanes<C> sum{};
-        for (int32_t i = first; i < last; ++i) sum += weights[i] * load(plane + row_offsets[i] + x, count);
+        for (int32_t i = first; i < last; ++i) {
+          sum += weights[i] * load(plane + row_offsets[i] + x, static_cast<int>(columns - x));
+        }
         store(row + x, sum);
         check += sum - sum;
       }
     }
-    C total = 0;
-    for (int l = 0; l < kLanes<C>; ++l) total += check[l];
-    return total == 0;
+    return !any_nan<C>(check);
   }
 
   /// result = rows X^T, bins [p, p + count) by lanes over bins of a row. A column weighs 0 in most of them.
   template <int count>
-  void sum_columns(int64_t p) const {
-    typedef C Bins __attribute__((vector_size(kNarrow * sizeof(C))));
-    const C* const from = rows + p * row_stride - roi.x.lines[0];
-    for (int64_t q = 0; q < bins_padded; q += kNarrow) {
-      Bins sums[count] = {};
-      for (int32_t l = 0; l < roi.x.line_count; ++l) {
-        Bins weights;
-        memcpy(&weights, dense + l * bins_padded + q, sizeof weights);
-        const C* const column = from + roi.x.lines[l];
-        for (int i = 0; i < count; ++i) sums[i] += column[i * row_stride] * weights;
+  void sum_columns(int64_t p, C* result) const {
+    const C* bases[count];
+    for (int i = 0; i < count; ++i) bases[i] = rows + (p + i) * row_stride - roi.x.lines[0];
+    for (int64_t q = 0; q < problem.pooled_width; q += kEight) {
+      Eight<C> sums[count] = {};
+      const C* weight = dense + q;
+      for (int32_t l = 0; l < roi.x.line_count; ++l, weight += bins_padded) {
+        Eight<C> weights;
+        memcpy(&weights, weight, sizeof weights);
+        const int64_t column = roi.x.lines[l];
+        for (int i = 0; i < count; ++i) sums[i] += bases[i][column] * weights;
       }
-      for (int i = 0; i < count; ++i) memcpy(result + (p + i) * bins_padded + q, &sums[i], sizeof(Bins));
+      const int64_t left = problem.pooled_width - q < kEight ? problem.pooled_width - q : kEight;
+      for (int i = 0; i < count; ++i) store_eight<C>(result + (p + i) * problem.pooled_width + q, sums[i], left);
     }
   }
 
   /// The same by the entries of each bin: 0 times what is not finite would be NaN.
-  void sum_columns_of_each_bin() const {
+  void sum_columns_of_each_bin(C* result) const {
     const C* const weights = static_cast<const C*>(roi.x.weights);
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
       const C* const from = rows + p * row_stride - roi.x.lines[0];
@@ -139,23 +142,23 @@ struct PlaneWindow {
         for (int32_t i = roi.x.begin[q]; i < roi.x.begin[q + 1]; ++i) {
           sum += weights[i] * from[roi.x.lines[roi.x.other[i]]];
         }
-        result[p * bins_padded + q] = sum;
+        *result++ = sum;
       }
     }
   }
 
   void pool(const T* plane, T* out) const {
+    C* result = narrow_result;
+    if constexpr (std::is_same_v<T, C>) result = out;
     if (sum_rows(plane)) {
       int64_t p = 0;
-      for (; p + 7 <= problem.pooled_height; p += 7) sum_columns<7>(p);
-      for (; p + 3 <= problem.pooled_height; p += 3) sum_columns<3>(p);
-      for (; p < problem.pooled_height; ++p) sum_columns<1>(p);
+      for (; p + 7 <= problem.pooled_height; p += 7) sum_columns<7>(p, result);
+      for (; p + 3 <= problem.pooled_height; p += 3) sum_columns<3>(p, result);
+      for (; p < problem.pooled_height; ++p) sum_columns<1>(p, result);
     } else {
-      sum_columns_of_each_bin();
+      sum_columns_of_each_bin(result);
     }
-    for (int64_t p = 0; p < problem.pooled_height; ++p) {
-      put(result + p * bins_padded, out + p * problem.pooled_width, problem.pooled_width);
-    }
+    if constexpr (!std::is_same_v<T, C>) narrow(result, out, problem.pooled_height * problem.pooled_width);
   }
 };
 

@@ -166,6 +166,11 @@ class RoiWeightTable {
     std::vector<int64_t> next(begin_.begin(), begin_.end() - 1);
     order_.resize(problem_.rois);
     for (int64_t k = 0; k < problem_.rois; ++k) order_[next[map_of(k)]++] = k;
+    // RoIs that follow each other then share rows of the map, which are in cache.
+    for (int64_t m = 0; m < maps; ++m) {
+      std::stable_sort(order_.begin() + begin_[m], order_.begin() + begin_[m + 1],
+                       [&](int64_t a, int64_t b) { return rois_[a].y.lines[0] < rois_[b].y.lines[0]; });
+    }
   }
 
   const RoiProblem& problem_;
