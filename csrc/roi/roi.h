@@ -31,4 +31,10 @@ struct RoiProblem {
   int64_t canonical_size = 224, canonical_level = 4, min_level = 2;
 };
 
+/// A result (rois, channels, pooled_height, pooled_width) or its gradient, of the maps' dtype.
+struct RoiResult {
+  const void* data;
+  int64_t strides[4];  // in elements, any
+};
+
 }  // namespace visionops

@@ -46,12 +46,6 @@ using RoiAlign = void(const RoiProblem& problem, const RoiTable& table, void* ou
                       int64_t end);
 VISIONOPS_KERNEL(RoiAlign, roi_align)
 
-/// A gradient of the result: of dtype, with any strides, in elements.
-struct RoiGrad {
-  const void* data;
-  int64_t strides[4];
-};
-
 /// Work items of the backward pass: parts of the maps' gradients, each written by one call.
 using RoiAlignBackwardItems = int64_t(const RoiProblem& problem);
 VISIONOPS_KERNEL(RoiAlignBackwardItems, roi_align_backward_items)
@@ -61,7 +55,7 @@ VISIONOPS_KERNEL(RoiAlignBackwardScratchBytes, roi_align_backward_scratch_bytes)
 
 /// Writes the items [begin, end) of the maps' gradients, one per level, laid out as the maps (whose `input` is not
 /// read). The table is by line. Sums run over RoIs in the table's order, whatever the ranges.
-using RoiAlignBackward = void(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad,
+using RoiAlignBackward = void(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad,
                               void* const* grad_inputs, void* scratch, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(RoiAlignBackward, roi_align_backward)
 

@@ -1,98 +1,10 @@
-// RoIAlign by mean on the CPU, backward: parts of the maps' gradients, to which their RoIs add in a fixed order.
-//
-// A part is written by one call alone, so that nothing is atomic and sums do not depend on threads.
+// RoIAlign by mean on the CPU, backward: to each part of the maps' gradients its RoIs add in a fixed order.
 #include "roi/lanes.h"
 #include "roi/roi_align.h"
+#include "roi/roi_parts.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
-
-constexpr int64_t kCached = 640 << 10;  // bytes of a part: it stays in a core's cache while RoIs are added
-constexpr int64_t kFewParts = 64;       // fewer leave threads idle
-constexpr int64_t kChannels = 64;       // of a part where channels are last
-
-int64_t parts_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-/// How a level's gradient is cut: into bands of rows of blocks of channels of images.
-struct Cut {
-  int64_t channels, rows;  // of a part
-  int64_t blocks, bands;   // of an image
-
-  Cut(const RoiProblem& problem, const RoiLevel& level) {
-    const int64_t bytes = problem.dtype == DType::f64 ? 8 : 4;
-    const int64_t row_bytes = level.width * bytes;
-    if (problem.channels_last) {
-      channels = kChannels < problem.channels ? kChannels : problem.channels;
-    } else {
-      const int64_t planes = kCached / (row_bytes * level.height + 1);
-      channels = planes < 1 ? 1 : planes > 8 ? 8 : planes;
-    }
-    const int64_t images = problem.batch * parts_of(problem.channels, channels) + 1;
-    const int64_t cached = kCached / (row_bytes * channels + 1);
-    const int64_t enough = level.height * images / kFewParts;
-    rows = cached < enough ? cached : enough;
-    rows = rows < 8 ? 8 : rows;
-    blocks = parts_of(problem.channels, channels);
-    bands = parts_of(level.height, rows);
-  }
-
-  int64_t parts(const RoiProblem& problem) const { return problem.batch * blocks * bands; }
-};
-
-/// One part: rows [row, row_end) of channels [channel, channel_end) of an image.
-struct Part {
-  const RoiLevel& level;
-  int64_t map, row, row_end, channel, channel_end;
-};
-
-/// Numbers parts such that those next to each other in memory are far apart: RoIs crowd, and so does their work.
-int64_t spread(int64_t i, int64_t count) {
-  int64_t step = count * 5 / 8 + 1;
-  const auto divisor = [](int64_t a, int64_t b) {
-    while (b != 0) {
-      const int64_t rest = a % b;
-      a = b;
-      b = rest;
-    }
-    return a;
-  };
-  while (divisor(step, count) != 1) ++step;
-  return i * step % count;
-}
-
-Part part_of(const RoiProblem& problem, int64_t item) {
-  for (int64_t l = 0;; ++l) {
-    const RoiLevel& level = problem.levels[l];
-    const Cut cut(problem, level);
-    const int64_t parts = cut.parts(problem);
-    if (item >= parts) {
-      item -= parts;
-      continue;
-    }
-    const int64_t place = problem.channels_last ? spread(item, parts) : item;
-    const int64_t image = place / (cut.blocks * cut.bands), rest = place % (cut.blocks * cut.bands);
-    // Channels last: the blocks of a band follow each other, for they share its pages.
-    const int64_t band = problem.channels_last ? rest / cut.blocks : rest % cut.bands;
-    const int64_t block = problem.channels_last ? rest % cut.blocks : rest / cut.bands;
-    const int64_t row = band * cut.rows, channel = block * cut.channels;
-    return {level,   l * problem.batch + image,
-            row,     row + cut.rows < level.height ? row + cut.rows : level.height,
-            channel, channel + cut.channels < problem.channels ? channel + cut.channels : problem.channels};
-  }
-}
-
-/// Bytes that the sums of the largest part take, if they are not made in the gradient itself.
-template <class T>
-int64_t sum_bytes(const RoiProblem& problem) {
-  if constexpr (std::is_same_v<T, Compute<T>>) return 0;
-  int64_t most = 0;
-  for (int64_t l = 0; l < problem.level_count; ++l) {
-    const Cut cut(problem, problem.levels[l]);
-    const int64_t values = cut.rows * cut.channels * problem.levels[l].width;
-    if (values > most) most = values;
-  }
-  return (most * int64_t{sizeof(Compute<T>)} + 63) / 64 * 64;
-}
 
 /// The lines of an axis that lie in [low, high): [first, last).
 struct Lines {
@@ -104,27 +16,6 @@ Lines lines_within(const RoiAxisWeights& axis, int64_t low, int64_t high) {
   while (found.first < found.last && axis.lines[found.first] < low) ++found.first;
   while (found.last > found.first && axis.lines[found.last - 1] >= high) --found.last;
   return found;
-}
-
-/// The gradient of one RoI's bins, of one channel or of vectors of channels, as (bins, lanes) of C.
-template <class T>
-void read_grad(const RoiProblem& problem, const RoiGrad& grad, int64_t k, int64_t channel, int64_t count,
-               int64_t stride, Compute<T>* to) {
-  const T* const from = static_cast<const T*>(grad.data) + k * grad.strides[0] + channel * grad.strides[1];
-  for (int64_t p = 0; p < problem.pooled_height; ++p) {
-    for (int64_t q = 0; q < problem.pooled_width; ++q, to += stride) {
-      const T* const bin = from + p * grad.strides[2] + q * grad.strides[3];
-      if (grad.strides[1] == 1 && count > 1) {
-        if constexpr (std::is_same_v<T, Compute<T>>) {
-          memcpy(to, bin, static_cast<size_t>(count) * sizeof(T));
-        } else {
-          widen(bin, to, count);
-        }
-      } else {
-        for (int64_t c = 0; c < count; ++c) to[c] = to_compute(bin[c * grad.strides[1]]);
-      }
-    }
-  }
 }
 
 // ---- channels first ---------------------------------------------------------------------------------------------
@@ -278,7 +169,7 @@ void add_to_plane(const RoiProblem& problem, const RoiWeights& roi, const Lines&
 
 /// Adds all RoIs of a part's map. Planes of `sums` follow each other, rows_stored * width values each.
 template <class T>
-void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
                 PlaneScratch<T>& scratch, Compute<T>* sums, int64_t plane_size) {
   using C = Compute<T>;
   const int64_t width = part.level.width;
@@ -293,7 +184,7 @@ void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad&
       if (std::is_same_v<T, C> && grad.strides[3] == 1 && grad.strides[2] == problem.pooled_width) {
         of_channel = static_cast<const C*>(grad.data) + k * grad.strides[0] + c * grad.strides[1];
       } else {
-        read_grad<T>(problem, grad, k, c, 1, 1, scratch.grad);
+        read_bins<T>(problem, grad, k, c, 1, 1, scratch.grad);
       }
       add_to_plane<T>(problem, roi, lines, width, of_channel, scratch,
                       sums + (c - part.channel) * plane_size - part.row * width);
@@ -302,7 +193,7 @@ void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad&
 }
 
 template <class T>
-void backward_planes(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+void backward_planes(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
                      T* grad_input, void* memory) {
   using C = Compute<T>;
   PlaneScratch<T> scratch(problem, table, memory);
@@ -375,7 +266,7 @@ struct PixelScratch {
 };
 
 template <class T>
-void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
                 const PixelScratch<T>& scratch, Compute<T>* sums, int64_t pixel_size) {
   using C = Compute<T>;
   const int64_t row_size = part.level.width * pixel_size;
@@ -387,7 +278,7 @@ void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiGrad&
     for (int64_t c = part.channel; c < part.channel_end; c += 4 * kLanes<C>) {
       with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
         constexpr int64_t stride = decltype(vectors)::value * kLanes<C>;
-        read_grad<T>(problem, grad, k, c, stride - kLanes<C> + tail, stride, scratch.grad);
+        read_bins<T>(problem, grad, k, c, stride - kLanes<C> + tail, stride, scratch.grad);
         add_to_pixels<decltype(vectors)::value>(problem, roi, lines, row_size, pixel_size, tail,
                                                 static_cast<const C*>(scratch.grad), scratch.row,
                                                 sums + (c - part.channel) - part.row * row_size);
@@ -397,7 +288,7 @@ void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiGrad&
 }
 
 template <class T>
-void backward_pixels(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, const Part& part,
+void backward_pixels(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
                      T* grad_input, void* memory) {
   using C = Compute<T>;
   const PixelScratch<T> scratch(problem, memory);
@@ -435,8 +326,8 @@ int64_t roi_align_backward_scratch_bytes(const RoiProblem& problem, const RoiTab
   return bytes;
 }
 
-void roi_align_backward(const RoiProblem& problem, const RoiTable& table, const RoiGrad& grad, void* const* grad_inputs,
-                        void* scratch, int64_t begin, int64_t end) {
+void roi_align_backward(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad,
+                        void* const* grad_inputs, void* scratch, int64_t begin, int64_t end) {
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (int64_t item = begin; item < end; ++item) {

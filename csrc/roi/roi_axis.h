@@ -1,4 +1,4 @@
-// The geometry of a RoI along one axis, on host and device: where its bins' samples lie and which pixels they weigh.
+// The geometry of a RoI along one axis, on host and device: which pixels its bins weigh by samples, or hold.
 //
 // It runs in double whatever the dtypes, and each product is rounded before it is summed: whether a sample at the
 // map's border counts is a decision, and every backend takes the same one.
@@ -118,6 +118,34 @@ VISIONOPS_HD inline void visit_weights(const AlignAxis& axis, int64_t bin_index,
   here = next;
   ++pixel;
   flush();
+}
+
+/// How RoIPool divides a RoI along one axis: its ends are rounded to pixels, and a bin's edges outwards to whole ones.
+struct PoolAxis {
+  double start, extent;  // whole numbers
+  int64_t bins, size;
+
+  VISIONOPS_HD bool is_valid() const { return is_finite(start) && is_finite(extent) && size > 0; }
+
+  /// The pixels [begin, end) of a bin that lie on the map.
+  VISIONOPS_HD void pixels(int64_t bin_index, int32_t& begin, int32_t& end) const {
+    const double count = static_cast<double>(bins);
+    begin = clipped(start + std::floor(static_cast<double>(bin_index) * extent / count));
+    end = clipped(start + std::ceil(static_cast<double>(bin_index + 1) * extent / count));
+  }
+
+ private:
+  VISIONOPS_HD int32_t clipped(double edge) const {
+    const double most = static_cast<double>(size);
+    return static_cast<int32_t>(edge < 0 ? 0.0 : edge > most ? most : edge);
+  }
+};
+
+/// Rounds halves away from zero.
+VISIONOPS_HD inline PoolAxis pool_axis(double low, double high, double scale, int64_t bins, int64_t size) {
+  const double start = std::round(product(low, scale)), end = std::round(product(high, scale));
+  const double extent = end - start + 1;
+  return {start, extent > 1 ? extent : extent <= 1 ? 1.0 : extent, bins, size};
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -6,6 +6,8 @@
 
 namespace visionops::VISIONOPS_ISA {
 
+constexpr const char* kNoSuchImage = "boxes: expected the index of an image, in [0, B), first in each row";
+
 struct RoiBox {
   double image, x1, y1, x2, y2;
 

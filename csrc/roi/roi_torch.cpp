@@ -1,7 +1,7 @@
 // Tensors to pointers for room `roi`: schemas, the checks that memory safety needs, and registration.
 #include "roi/roi_torch.h"
 
-#include "roi/roi_align_run.h"
+#include "roi/roi_run.h"
 
 namespace visionops {
 namespace {
@@ -28,7 +28,26 @@ Tensor roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t ba
   const RoiInput call(grad, boxes, batch, height, width, options, channels_last);
   Tensor out = empty_image(batch, grad.size(1), height, width, channels_last, grad.scalar_type());
   void* data = out.mutable_data_ptr();
-  run_roi_align_backward(call.problem, grad_of(grad), &data, on_torch_threads);
+  run_roi_align_backward(call.problem, result_of(grad, call.problem), &data, on_torch_threads);
+  return out;
+}
+
+Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
+                   double spatial_scale) {
+  const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale});
+  Tensor out = empty_result(call.problem, input.scalar_type());
+  run_roi_pool(call.problem, out.mutable_data_ptr(), on_torch_threads);
+  return out;
+}
+
+Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, const Tensor& output,
+                            double spatial_scale) {
+  check(grad.dim() == 4, "grad: expected 4 dimensions");
+  const RoiInput call(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
+  Tensor out = empty_image(input.size(0), input.size(1), input.size(2), input.size(3), call.problem.channels_last,
+                           input.scalar_type());
+  run_roi_pool_backward(call.problem, result_of(output, call.problem), result_of(grad, call.problem),
+                        out.mutable_data_ptr(), on_torch_threads);
   return out;
 }
 
@@ -37,11 +56,15 @@ Tensor roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t ba
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(roi_align_schema("native").c_str());
   m.def(roi_align_backward_schema("native").c_str());
+  m.def(roi_pool_schema("native").c_str());
+  m.def(roi_pool_backward_schema("native").c_str());
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("roi_align_native", TORCH_BOX(&roi_align_op));
   m.impl("roi_align_backward_native", TORCH_BOX(&roi_align_backward_op));
+  m.impl("roi_pool_native", TORCH_BOX(&roi_pool_op));
+  m.impl("roi_pool_backward_native", TORCH_BOX(&roi_pool_backward_op));
 }
 
 }  // namespace visionops

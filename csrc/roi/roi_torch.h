@@ -23,6 +23,16 @@ inline std::string roi_align_backward_schema(const std::string& backend) {
          "int sampling_ratio, bool aligned, bool channels_last) -> Tensor";
 }
 
+inline std::string roi_pool_schema(const std::string& backend) {
+  return "roi_pool_" + backend +
+         "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale) -> Tensor";
+}
+
+inline std::string roi_pool_backward_schema(const std::string& backend) {
+  return "roi_pool_backward_" + backend +
+         "(Tensor grad, Tensor input, Tensor boxes, Tensor output, float spatial_scale) -> Tensor";
+}
+
 /// How boxes divide a map.
 struct RoiOptions {
   int64_t pooled_height, pooled_width;
@@ -91,9 +101,13 @@ struct RoiInput {
   }
 };
 
-/// A gradient as its strides say, without a copy.
-inline RoiGrad grad_of(const Tensor& grad) {
-  return {grad.const_data_ptr(), {grad.stride(0), grad.stride(1), grad.stride(2), grad.stride(3)}};
+/// A result or its gradient as its strides say, without a copy.
+inline RoiResult result_of(const Tensor& result, const RoiProblem& problem) {
+  check(result.dim() == 4 && result.size(0) == problem.rois && result.size(1) == problem.channels &&
+            result.size(2) == problem.pooled_height && result.size(3) == problem.pooled_width,
+        "grad, output: expected the shape of the result");
+  check(dtype_of(result) == problem.dtype, "grad, output: expected the dtype of the map");
+  return {result.const_data_ptr(), {result.stride(0), result.stride(1), result.stride(2), result.stride(3)}};
 }
 
 }  // namespace visionops

@@ -9,17 +9,18 @@
 
 #include "roi/roi_align.h"
 #include "roi/roi_box.h"
+#include "roi/roi_order.h"
 
 namespace visionops {
 
-enum class RoiOrder { by_bin, by_line };
+enum class RoiEntries { by_bin, by_line };
 
 class RoiWeightTable {
  public:
   /// parallel(count, grain, body) calls body(begin, end) over [0, count), by tasks of at least `grain` items.
   template <class Parallel>
-  RoiWeightTable(const RoiProblem& problem, RoiOrder order, const Parallel& parallel)
-      : problem_(problem), by_bin_(order == RoiOrder::by_bin), rois_(problem.rois), geometry_(problem.rois) {
+  RoiWeightTable(const RoiProblem& problem, RoiEntries entries, const Parallel& parallel)
+      : problem_(problem), by_bin_(entries == RoiEntries::by_bin), rois_(problem.rois), geometry_(problem.rois) {
     host::visit_floating(problem.boxes_dtype, [&](auto box) {
       using B = typename decltype(box)::type;
       const B* const boxes = static_cast<const B*>(problem.boxes);
@@ -34,8 +35,14 @@ class RoiWeightTable {
         for (int64_t k = begin; k < end; ++k) fill<C>(k);
       });
     });
-    sort_by_map();
-    table_ = {rois_.data(), order_.data(), begin_.data(), most_entries_, widest_};
+    for (const RoiWeights& roi : rois_) {
+      const RoiAxisWeights& x = roi.x;
+      if (x.line_count > 0) widest_ = std::max<int64_t>(widest_, x.lines[x.line_count - 1] - x.lines[0] + 1);
+    }
+    order_.build(
+        problem.rois, problem.level_count * problem.batch, [&](int64_t k) { return rois_[k].map; },
+        [&](int64_t k) { return rois_[k].y.lines[0]; });
+    table_ = {rois_.data(), order_.order.data(), order_.begin.data(), most_entries_, widest_};
   }
 
   const RoiTable& table() const { return table_; }
@@ -86,8 +93,7 @@ class RoiWeightTable {
   void lay_out() {
     int64_t total = 0;
     for (Geometry& g : geometry_) {
-      if (!g.has_image)
-        throw std::invalid_argument("boxes: expected the indices of images in [0, B) first in each row");
+      if (!g.has_image) throw std::invalid_argument(host::kNoSuchImage);
       g.at = total;
       if (g.map < 0) continue;
       total += bytes(g.y) + bytes(g.x);
@@ -153,31 +159,11 @@ class RoiWeightTable {
     return {lines, begin, other, weights, line_count};
   }
 
-  void sort_by_map() {
-    const int64_t maps = problem_.level_count * problem_.batch;
-    begin_.assign(maps + 2, 0);
-    const auto map_of = [&](int64_t k) { return rois_[k].map < 0 ? maps : rois_[k].map; };
-    for (int64_t k = 0; k < problem_.rois; ++k) {
-      ++begin_[map_of(k) + 1];
-      const RoiAxisWeights& x = rois_[k].x;
-      if (x.line_count > 0) widest_ = std::max<int64_t>(widest_, x.lines[x.line_count - 1] - x.lines[0] + 1);
-    }
-    for (int64_t m = 0; m <= maps; ++m) begin_[m + 1] += begin_[m];
-    std::vector<int64_t> next(begin_.begin(), begin_.end() - 1);
-    order_.resize(problem_.rois);
-    for (int64_t k = 0; k < problem_.rois; ++k) order_[next[map_of(k)]++] = k;
-    // RoIs that follow each other then share rows of the map, which are in cache.
-    for (int64_t m = 0; m < maps; ++m) {
-      std::stable_sort(order_.begin() + begin_[m], order_.begin() + begin_[m + 1],
-                       [&](int64_t a, int64_t b) { return rois_[a].y.lines[0] < rois_[b].y.lines[0]; });
-    }
-  }
-
   const RoiProblem& problem_;
   bool by_bin_;
   std::vector<RoiWeights> rois_;
   std::vector<Geometry> geometry_;
-  std::vector<int64_t> order_, begin_;
+  RoiOrder order_;
   std::unique_ptr<char[]> memory_;
   int64_t most_entries_ = 0, widest_ = 0;
   RoiTable table_{};

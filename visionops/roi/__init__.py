@@ -1,5 +1,6 @@
 """Room `roi`: regions of interest pooled from feature maps to a fixed size."""
 
 from visionops.roi.roi_align import roi_align
+from visionops.roi.roi_pool import roi_pool
 
-__all__ = ["roi_align"]
+__all__ = ["roi_align", "roi_pool"]

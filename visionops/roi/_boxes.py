@@ -55,7 +55,12 @@ def rois_of(boxes: Any, input: Tensor) -> Tensor:
 
 
 def fold_batch(
-    size: int, batch: int, maps: Sequence[Tensor], dims: Sequence[int | None], boxes: Tensor, box_dim: int | None
+    size: int,
+    maps: Sequence[Tensor],
+    dims: Sequence[int | None],
+    boxes: Tensor,
+    box_dim: int | None,
+    images: int | None = None,
 ) -> tuple[list[Tensor], Tensor, Callable[[Tensor], tuple[Tensor, int]]]:
     """For batching rules: a batch of calls as one call.
 
@@ -64,11 +69,11 @@ def fold_batch(
 
     Args:
         size: How many calls.
-        batch: Images of each call.
         maps: (B, C, ...), or (K, C, ...) for results and their gradients, each with its batch of calls or without.
         dims: Where each has its batch of calls, or None.
         boxes: (K, 5).
         box_dim: Where these have it, or None.
+        images: B, if the first of the maps does not say it.
 
     Returns:
         The maps and boxes of the one call, and what gives its result the batch of calls back, with its dimension.
@@ -83,6 +88,7 @@ def fold_batch(
         )
         folded.append(moved.flatten(leading, leading + 1))
     if box_dim is not None:
+        batch = folded[0].shape[0] // size if images is None else images
         boxes = boxes.movedim(box_dim, 0)
         boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
         image, corners = boxes[..., :1], boxes[..., 1:]

@@ -96,6 +96,36 @@ def roi_align() -> list[Case]:
     ]
 
 
+def roi_pool() -> list[Case]:
+    """Regions of all kinds, halves to round, NaN and infinities in the map, sizes around a vector's."""
+    rng = np.random.default_rng(1)
+    few = feature_map(rng, 2, 3, 9, 13)
+    halves = np.concatenate([np.zeros((40, 1)), rng.integers(-8, 40, (40, 4)) / 2], axis=1).astype(np.float32)
+    inputs = {
+        "few": (few, INSIDE, 2),
+        "no-rois": (few, _rois(), 7),
+        "no-images": (few[:0], _rois(), 7),
+        "no-channels": (few[:, :0], INSIDE, 2),
+        "no-pixels": (few[:, :, :, :0], INSIDE, 2),
+        "halves": (few, halves, 3),
+        "boxes-in-the-dtype": (few, random_rois(rng, 6, 2, 9, 13).astype(np.float64), 3),
+        "unfinite": (_unfinite(rng), random_rois(rng, 12, 1, 12, 40), (4, 5)),
+        "all-minus-infinity": (np.full((1, 2, 6, 7), -INF), random_rois(rng, 3, 1, 6, 7), 3),
+        "lowest": (np.full((1, 2, 6, 7), -60000.0), random_rois(rng, 3, 1, 6, 7), 3),
+    }
+    kinds = {"across": ACROSS, "outside": OUTSIDE, "empty": EMPTY, "inverted": INVERTED, "wild": WILD, "huge": HUGE}
+    inputs |= {name: (few, rois, (2, 3)) for name, rois in kinds.items()}
+    for width in (1, 3, 8, 15, 16, 17, 31, 33, 66):
+        inputs[f"width-{width}"] = (feature_map(rng, 1, 2, 5, width), random_rois(rng, 3, 1, 5, width), (2, 7))
+    for channels in (1, 15, 17, 33, 65, 130):
+        inputs[f"channels-{channels}"] = (feature_map(rng, 2, channels, 6, 7), random_rois(rng, 3, 2, 6, 7), (3, 2))
+    for bins in ((1, 1), (7, 7), (14, 14), (17, 3)):
+        image, rois = feature_map(rng, 1, 2, 24, 20), random_rois(rng, 3, 1, 24, 20)
+        inputs[f"bins-{bins[0]}x{bins[1]}"] = (image, rois, bins)
+    cases = [Case(name, call) for name, call in inputs.items()]
+    return [*cases, Case("scaled", (few, random_rois(rng, 9, 2, 90, 130), 4, 0.1))]
+
+
 def _unfinite(rng: np.random.Generator) -> Array:
     image = feature_map(rng, 1, 3, 12, 40)
     image[0, 0, 3, 5], image[0, 0, 8, 30], image[0, 1, 6, 20] = NAN, INF, -INF

@@ -103,5 +103,40 @@ def _maximum(image: Float64, rows: Float64, row_grid: int, columns: Float64, col
     return np.max(values, axis=0)  # type: ignore[no-any-return]
 
 
+def roi_pool(input: Array, boxes: Array, output_size: Size, spatial_scale: float = 1.0) -> Float64:
+    """Maximum of the pixels of each bin of each RoI: (K, C, height, width). A NaN is the greatest, no pixel is 0."""
+    height, width = _pair(output_size)
+    out = np.zeros((len(boxes), input.shape[1], height, width))
+    for k, box in enumerate(boxes.astype(np.float64)):
+        if not np.isfinite(box).all():
+            continue
+        image = input[int(box[0])].astype(np.float64)
+        rows = pool_edges(box[2], box[4], spatial_scale, height, input.shape[2])
+        columns = pool_edges(box[1], box[3], spatial_scale, width, input.shape[3])
+        for p, (top, bottom) in enumerate(rows):
+            for q, (left, right) in enumerate(columns):
+                pixels = image[:, top:bottom, left:right]
+                if pixels.shape[1] * pixels.shape[2] > 0:
+                    out[k, :, p, q] = pixels.max(axis=(1, 2))
+    return out
+
+
+def pool_edges(low: float, high: float, scale: float, bins: int, size: int) -> list[tuple[int, int]]:
+    """The pixels [begin, end) of each bin along one axis, as far as they lie on the map; all in whole numbers."""
+    if not (math.isfinite(low * scale) and math.isfinite(high * scale)):
+        return [(0, 0)] * bins
+    start, end = _rounded(low * scale), _rounded(high * scale)
+    extent = max(end - start + 1, 1)
+    edges = [(start + p * extent // bins, start - (-(p + 1) * extent // bins)) for p in range(bins)]
+    return [(min(max(begin, 0), size), min(max(end, 0), size)) for begin, end in edges]
+
+
+def _rounded(value: float) -> int:
+    """The nearest whole number, halves away from zero."""
+    value = float(value)
+    whole = math.floor(abs(value))
+    return int(math.copysign(1, value)) * (whole + (abs(value) - whole >= 0.5))
+
+
 def _pair(size: Size) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)

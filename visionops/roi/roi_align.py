@@ -45,14 +45,13 @@ def _fake_backward(
 
 def _vmap(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
     input, boxes, *rest = args
-    images = input.movedim(in_dims[0], 0)[0].shape[0] if in_dims[0] is not None else input.shape[0]
-    (input,), boxes, restore = fold_batch(info.batch_size, images, [input], in_dims[:1], boxes, in_dims[1])
+    (input,), boxes, restore = fold_batch(info.batch_size, [input], in_dims[:1], boxes, in_dims[1])
     return restore(raw(input, boxes, *rest))
 
 
 def _vmap_backward(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
     grad, boxes, batch, *rest = args
-    (grad,), boxes, restore = fold_batch(info.batch_size, batch, [grad], in_dims[:1], boxes, in_dims[1])
+    (grad,), boxes, restore = fold_batch(info.batch_size, [grad], in_dims[:1], boxes, in_dims[1], images=batch)
     calls = 1 if in_dims[1] is None else info.batch_size
     return restore(raw(grad, boxes, calls * batch, *rest))
 

@@ -1,9 +1,10 @@
-// Runs RoIAlign on whatever threads the caller has, and holds its weights and scratch.
+// Runs the operations on RoIs on whatever threads the caller has, and holds what they share and their scratch.
 #pragma once
 
 #include <memory>
 #include <new>
 
+#include "roi/roi_bins.h"
 #include "roi/roi_weights.h"
 
 namespace visionops {
@@ -33,7 +34,7 @@ inline int64_t roi_grain(const RoiProblem& problem, int64_t items) {
 /// parallel(count, grain, body) calls body(begin, end) over [0, count), by tasks of at least `grain` items.
 template <class Parallel>
 void run_roi_align(const RoiProblem& problem, void* out, const Parallel& parallel) {
-  const RoiWeightTable weights(problem, RoiOrder::by_bin, parallel);
+  const RoiWeightTable weights(problem, RoiEntries::by_bin, parallel);
   const int64_t items = roi_align_items(problem);
   const int64_t bytes = roi_align_scratch_bytes(problem, weights.table());
   parallel(items, roi_grain(problem, items), [&](int64_t begin, int64_t end) {
@@ -43,14 +44,34 @@ void run_roi_align(const RoiProblem& problem, void* out, const Parallel& paralle
 }
 
 template <class Parallel>
-void run_roi_align_backward(const RoiProblem& problem, const RoiGrad& grad, void* const* grad_inputs,
+void run_roi_align_backward(const RoiProblem& problem, const RoiResult& grad, void* const* grad_inputs,
                             const Parallel& parallel) {
-  const RoiWeightTable weights(problem, RoiOrder::by_line, parallel);
+  const RoiWeightTable weights(problem, RoiEntries::by_line, parallel);
   const int64_t items = roi_align_backward_items(problem);
   const int64_t bytes = roi_align_backward_scratch_bytes(problem, weights.table());
   parallel(items, 1, [&](int64_t begin, int64_t end) {
     const RoiScratch scratch(bytes);
     roi_align_backward(problem, weights.table(), grad, grad_inputs, scratch.get(), begin, end);
+  });
+}
+
+template <class Parallel>
+void run_roi_pool(const RoiProblem& problem, void* out, const Parallel& parallel) {
+  const RoiBinTable bins(problem);
+  const int64_t items = roi_pool_items(problem);
+  parallel(items, roi_grain(problem, items), [&](int64_t begin, int64_t end) {
+    const RoiScratch scratch(roi_pool_scratch_bytes(problem));
+    roi_pool(problem, bins.table(), out, scratch.get(), begin, end);
+  });
+}
+
+template <class Parallel>
+void run_roi_pool_backward(const RoiProblem& problem, const RoiResult& output, const RoiResult& grad, void* grad_input,
+                           const Parallel& parallel) {
+  const RoiBinTable bins(problem);
+  parallel(roi_pool_backward_items(problem), 1, [&](int64_t begin, int64_t end) {
+    const RoiScratch scratch(roi_pool_backward_scratch_bytes(problem));
+    roi_pool_backward(problem, bins.table(), output, grad, grad_input, scratch.get(), begin, end);
   });
 }
 

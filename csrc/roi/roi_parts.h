@@ -1,0 +1,120 @@
+// How the backward passes on the CPU divide their work: into parts of the maps' gradients.
+//
+// A part is written by one call alone, so that nothing is atomic and sums do not depend on threads.
+#pragma once
+
+#include "roi/lanes.h"
+#include "roi/roi.h"
+
+namespace visionops::VISIONOPS_ISA {
+
+constexpr int64_t kCached = 640 << 10;  // bytes of a part: it stays in a core's cache while RoIs are added
+constexpr int64_t kFewParts = 64;       // fewer leave threads idle
+constexpr int64_t kChannels = 64;       // of a part where channels are last
+
+inline int64_t parts_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+/// How a level's gradient is cut: into bands of rows of blocks of channels of images.
+struct Cut {
+  int64_t channels, rows;  // of a part
+  int64_t blocks, bands;   // of an image
+
+  Cut(const RoiProblem& problem, const RoiLevel& level) {
+    const int64_t bytes = problem.dtype == DType::f64 ? 8 : 4;
+    const int64_t row_bytes = level.width * bytes;
+    if (problem.channels_last) {
+      channels = kChannels < problem.channels ? kChannels : problem.channels;
+    } else {
+      const int64_t planes = kCached / (row_bytes * level.height + 1);
+      channels = planes < 1 ? 1 : planes > 8 ? 8 : planes;
+    }
+    const int64_t images = problem.batch * parts_of(problem.channels, channels) + 1;
+    const int64_t cached = kCached / (row_bytes * channels + 1);
+    const int64_t enough = level.height * images / kFewParts;
+    rows = cached < enough ? cached : enough;
+    rows = rows < 8 ? 8 : rows;
+    blocks = parts_of(problem.channels, channels);
+    bands = parts_of(level.height, rows);
+  }
+
+  int64_t parts(const RoiProblem& problem) const { return problem.batch * blocks * bands; }
+};
+
+/// One part: rows [row, row_end) of channels [channel, channel_end) of an image.
+struct Part {
+  const RoiLevel& level;
+  int64_t map, row, row_end, channel, channel_end;
+};
+
+/// The numbers [0, count) in an order where neighbours are far apart: RoIs crowd, and so does the work on them.
+inline int64_t spread(int64_t i, int64_t count) {
+  const auto divisor = [](int64_t a, int64_t b) {
+    while (b != 0) {
+      const int64_t rest = a % b;
+      a = b;
+      b = rest;
+    }
+    return a;
+  };
+  int64_t step = count * 5 / 8 + 1;
+  while (divisor(step, count) != 1) ++step;
+  return i * step % count;
+}
+
+inline Part part_of(const RoiProblem& problem, int64_t item) {
+  for (int64_t l = 0;; ++l) {
+    const RoiLevel& level = problem.levels[l];
+    const Cut cut(problem, level);
+    const int64_t parts = cut.parts(problem);
+    if (item >= parts) {
+      item -= parts;
+      continue;
+    }
+    // Channels last: the blocks of a band follow each other, for they share its pages. Channels first: its planes do.
+    const int64_t block = problem.channels_last ? item % cut.blocks : item / cut.bands % cut.blocks;
+    const int64_t bands = problem.batch * cut.bands;
+    const int64_t place = problem.channels_last ? spread(item / cut.blocks, bands) : item;
+    const int64_t image = problem.channels_last ? place / cut.bands : item / (cut.blocks * cut.bands);
+    const int64_t band = place % cut.bands;
+    const int64_t row = band * cut.rows, channel = block * cut.channels;
+    return {level,   l * problem.batch + image,
+            row,     row + cut.rows < level.height ? row + cut.rows : level.height,
+            channel, channel + cut.channels < problem.channels ? channel + cut.channels : problem.channels};
+  }
+}
+
+/// Bytes that the sums of the largest part take, if they are not made in the gradient itself.
+template <class T>
+int64_t sum_bytes(const RoiProblem& problem) {
+  if constexpr (std::is_same_v<T, Compute<T>>) return 0;
+  int64_t most = 0;
+  for (int64_t l = 0; l < problem.level_count; ++l) {
+    const Cut cut(problem, problem.levels[l]);
+    const int64_t values = cut.rows * cut.channels * problem.levels[l].width;
+    if (values > most) most = values;
+  }
+  return (most * int64_t{sizeof(Compute<T>)} + 63) / 64 * 64;
+}
+
+/// One RoI's bins of a result or its gradient, of one channel or of vectors of channels, as (bins, lanes) of C.
+template <class T>
+void read_bins(const RoiProblem& problem, const RoiResult& result, int64_t k, int64_t channel, int64_t count,
+               int64_t stride, Compute<T>* to) {
+  const T* const from = static_cast<const T*>(result.data) + k * result.strides[0] + channel * result.strides[1];
+  for (int64_t p = 0; p < problem.pooled_height; ++p) {
+    for (int64_t q = 0; q < problem.pooled_width; ++q, to += stride) {
+      const T* const bin = from + p * result.strides[2] + q * result.strides[3];
+      if (result.strides[1] == 1 && count > 1) {
+        if constexpr (std::is_same_v<T, Compute<T>>) {
+          memcpy(to, bin, static_cast<size_t>(count) * sizeof(T));
+        } else {
+          widen(bin, to, count);
+        }
+      } else {
+        for (int64_t c = 0; c < count; ++c) to[c] = to_compute(bin[c * result.strides[1]]);
+      }
+    }
+  }
+}
+
+}  // namespace visionops::VISIONOPS_ISA
