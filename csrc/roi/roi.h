@@ -31,6 +31,12 @@ struct RoiProblem {
   int64_t canonical_size = 224, canonical_level = 4, min_level = 2;
 };
 
+/// One sample along an axis: between pixels `low` and `high`, by `fraction` of the way.
+struct RoiSample {
+  int32_t low, high;
+  double fraction;
+};
+
 /// A result (rois, channels, pooled_height, pooled_width) or its gradient, of the maps' dtype.
 struct RoiResult {
   const void* data;

@@ -167,12 +167,12 @@ void add_to_plane(const RoiProblem& problem, const RoiWeights& roi, const Lines&
   }
 }
 
-/// Adds all RoIs of a part's map. Planes of `sums` follow each other, rows_stored * width values each.
 template <class T>
-void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
-                PlaneScratch<T>& scratch, Compute<T>* sums, int64_t plane_size) {
+void backward_planes(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
+                     T* grad_input, void* memory) {
   using C = Compute<T>;
-  const int64_t width = part.level.width;
+  PlaneScratch<T> scratch(problem, table, memory);
+  const PartSums<T> sums(problem, part, grad_input, scratch.sums);
   for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
     const int64_t k = table.order[i];
     const RoiWeights& roi = table.rois[k];
@@ -186,29 +186,10 @@ void add_planes(const RoiProblem& problem, const RoiTable& table, const RoiResul
       } else {
         read_bins<T>(problem, grad, k, c, 1, 1, scratch.grad);
       }
-      add_to_plane<T>(problem, roi, lines, width, of_channel, scratch,
-                      sums + (c - part.channel) * plane_size - part.row * width);
+      add_to_plane<T>(problem, roi, lines, part.level.width, of_channel, scratch, sums.at(c));
     }
   }
-}
-
-template <class T>
-void backward_planes(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
-                     T* grad_input, void* memory) {
-  using C = Compute<T>;
-  PlaneScratch<T> scratch(problem, table, memory);
-  const int64_t width = part.level.width, plane = part.level.height * width;
-  const int64_t values = (part.row_end - part.row) * width;
-  T* const to = grad_input + (part.map % problem.batch * problem.channels + part.channel) * plane + part.row * width;
-  const int64_t channels = part.channel_end - part.channel;
-  if constexpr (std::is_same_v<T, C>) {
-    for (int64_t c = 0; c < channels; ++c) memset(to + c * plane, 0, static_cast<size_t>(values) * sizeof(T));
-    add_planes<T>(problem, table, grad, part, scratch, to, plane);
-  } else {
-    memset(scratch.sums, 0, static_cast<size_t>(channels * values) * sizeof(C));
-    add_planes<T>(problem, table, grad, part, scratch, scratch.sums, values);
-    for (int64_t c = 0; c < channels; ++c) narrow(scratch.sums + c * values, to + c * plane, values);
-  }
+  sums.finish();
 }
 
 // ---- channels last ----------------------------------------------------------------------------------------------
@@ -266,10 +247,12 @@ struct PixelScratch {
 };
 
 template <class T>
-void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
-                const PixelScratch<T>& scratch, Compute<T>* sums, int64_t pixel_size) {
+void backward_pixels(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
+                     T* grad_input, void* memory) {
   using C = Compute<T>;
-  const int64_t row_size = part.level.width * pixel_size;
+  const PixelScratch<T> scratch(problem, memory);
+  const PartSums<T> sums(problem, part, grad_input, scratch.sums);
+  const int64_t row_size = part.level.width * sums.pixel;
   for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
     const int64_t k = table.order[i];
     const RoiWeights& roi = table.rois[k];
@@ -279,33 +262,12 @@ void add_pixels(const RoiProblem& problem, const RoiTable& table, const RoiResul
       with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
         constexpr int64_t stride = decltype(vectors)::value * kLanes<C>;
         read_bins<T>(problem, grad, k, c, stride - kLanes<C> + tail, stride, scratch.grad);
-        add_to_pixels<decltype(vectors)::value>(problem, roi, lines, row_size, pixel_size, tail,
-                                                static_cast<const C*>(scratch.grad), scratch.row,
-                                                sums + (c - part.channel) - part.row * row_size);
+        add_to_pixels<decltype(vectors)::value>(problem, roi, lines, row_size, sums.pixel, tail,
+                                                static_cast<const C*>(scratch.grad), scratch.row, sums.at(c));
       });
     }
   }
-}
-
-template <class T>
-void backward_pixels(const RoiProblem& problem, const RoiTable& table, const RoiResult& grad, const Part& part,
-                     T* grad_input, void* memory) {
-  using C = Compute<T>;
-  const PixelScratch<T> scratch(problem, memory);
-  const int64_t channels = part.channel_end - part.channel;
-  const int64_t pixels = (part.row_end - part.row) * part.level.width;
-  const int64_t image = part.map % problem.batch * part.level.height;
-  T* const to = grad_input + (image + part.row) * part.level.width * problem.channels + part.channel;
-  if constexpr (std::is_same_v<T, C>) {
-    for (int64_t i = 0; i < pixels; ++i) {
-      memset(to + i * problem.channels, 0, static_cast<size_t>(channels) * sizeof(T));
-    }
-    add_pixels<T>(problem, table, grad, part, scratch, to, problem.channels);
-  } else {
-    memset(scratch.sums, 0, static_cast<size_t>(pixels * channels) * sizeof(C));
-    add_pixels<T>(problem, table, grad, part, scratch, scratch.sums, channels);
-    for (int64_t i = 0; i < pixels; ++i) narrow(scratch.sums + i * channels, to + i * problem.channels, channels);
-  }
+  sums.finish();
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "common/target.h"
+#include "roi/roi.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -47,14 +47,8 @@ VISIONOPS_HD inline AlignAxis align_axis(double low, double high, double scale, 
   return {start, bin, sampling_ratio > 0 ? static_cast<double>(sampling_ratio) : std::ceil(bin), size};
 }
 
-/// One sample: between pixels `low` and `high`, by `fraction` of the way.
-struct AlignSample {
-  int32_t low, high;
-  double fraction;
-};
-
 /// Whether the sample at a position counts, and what it reads: up to one pixel outside, the border's pixel.
-VISIONOPS_HD inline bool sample_at(double position, int64_t size, AlignSample& sample) {
+VISIONOPS_HD inline bool sample_at(double position, int64_t size, RoiSample& sample) {
   if (!(position >= -1.0 && position <= static_cast<double>(size))) return false;
   const double inside = position > 0 ? position : 0.0;
   const auto low = static_cast<int64_t>(inside);
@@ -101,7 +95,7 @@ VISIONOPS_HD inline void visit_weights(const AlignAxis& axis, int64_t bin_index,
     if (here != 0) emit(pixel, here / axis.grid);
   };
   for (double i = range.first; i < range.last; ++i) {
-    AlignSample sample;
+    RoiSample sample;
     const double number = ascending ? i : range.first + (range.last - 1 - i);
     if (!sample_at(axis.position(bin_index, number), axis.size, sample)) continue;
     while (pixel != sample.low) {

@@ -96,6 +96,52 @@ int64_t sum_bytes(const RoiProblem& problem) {
   return (most * int64_t{sizeof(Compute<T>)} + 63) / 64 * 64;
 }
 
+/// The sums of a part: made in the gradient itself, or in scratch of sum_bytes() where that is narrower.
+template <class T>
+class PartSums {
+  using C = Compute<T>;
+  static constexpr bool kNarrows = !std::is_same_v<T, C>;
+
+ public:
+  /// Zeros.
+  PartSums(const RoiProblem& problem, const Part& part, T* grad_input, C* scratch) {
+    const int64_t width = part.level.width, plane = part.level.height * width;
+    const int64_t channels = part.channel_end - part.channel, pixels = (part.row_end - part.row) * width;
+    const int64_t image = part.map % problem.batch * plane * problem.channels;
+    // A part is rows of values that follow each other: its planes, or the channels of its pixels.
+    rows_ = problem.channels_last ? pixels : channels;
+    values_ = problem.channels_last ? channels : pixels;
+    stride_ = problem.channels_last ? problem.channels : plane;
+    to_ = grad_input + image +
+          (problem.channels_last ? part.row * width * problem.channels + part.channel
+                                 : part.channel * plane + part.row * width);
+    sums_ = scratch;
+    if constexpr (!kNarrows) sums_ = to_;
+    const int64_t stride = kNarrows ? values_ : stride_;
+    pixel = problem.channels_last ? stride : 1;
+    channel = problem.channels_last ? 1 : stride;
+    origin_ = sums_ - part.channel * channel - part.row * width * pixel;
+    for (int64_t r = 0; r < rows_; ++r) memset(sums_ + r * stride, 0, static_cast<size_t>(values_) * sizeof(C));
+  }
+
+  /// Where the first pixel of a channel would lie if the part began there.
+  C* at(int64_t of_channel) const { return origin_ + of_channel * channel; }
+
+  /// Writes the gradient, if it is not written yet.
+  void finish() const {
+    if constexpr (kNarrows) {
+      for (int64_t r = 0; r < rows_; ++r) narrow(sums_ + r * values_, to_ + r * stride_, values_);
+    }
+  }
+
+  int64_t pixel, channel;  // from one to the next, in elements
+
+ private:
+  int64_t rows_, values_, stride_;
+  T* to_;
+  C *sums_, *origin_;
+};
+
 /// One RoI's bins of a result or its gradient, of one channel or of vectors of channels, as (bins, lanes) of C.
 template <class T>
 void read_bins(const RoiProblem& problem, const RoiResult& result, int64_t k, int64_t channel, int64_t count,

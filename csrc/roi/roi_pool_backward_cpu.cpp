@@ -96,48 +96,32 @@ template <class T>
 void backward_part(const RoiProblem& problem, const RoiBinsTable& table, const RoiResult& output, const RoiResult& grad,
                    const Part& part, T* grad_input, void* memory) {
   using C = Compute<T>;
-  constexpr bool narrows = !std::is_same_v<T, C>;
   const PoolScratch<T> scratch(problem, memory);
-  const int64_t width = part.level.width, plane = part.level.height * width;
-  const int64_t channels = part.channel_end - part.channel, pixels = (part.row_end - part.row) * width;
-  // The part as rows of values: its planes, or its pixels' channels.
-  const bool last = problem.channels_last;
-  const int64_t rows = last ? pixels : channels, row_values = last ? channels : pixels;
-  const int64_t stride = last ? problem.channels : plane;
-  const int64_t first = last ? (part.map * part.level.height + part.row) * width * problem.channels + part.channel
-                             : (part.map * problem.channels + part.channel) * plane + part.row * width;
-  T* const to = grad_input + first;
-  C* sums = scratch.sums;
-  const int64_t sum_stride = narrows ? row_values : stride;
-  if constexpr (!narrows) sums = to;
-  for (int64_t r = 0; r < rows; ++r) memset(sums + r * sum_stride, 0, static_cast<size_t>(row_values) * sizeof(C));
+  const PartSums<T> sums(problem, part, grad_input, scratch.sums);
+  const int64_t plane = part.level.height * part.level.width;
   const T* const image = static_cast<const T*>(part.level.input) + part.map * plane * problem.channels;
   for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
     const int64_t k = table.order[i];
     const RoiBins& roi = table.rois[k];
     if (roi.row_begin[0] >= part.row_end || roi.row_end[problem.pooled_height - 1] <= part.row) continue;
-    if (last) {
+    if (problem.channels_last) {
       for (int64_t c = part.channel; c < part.channel_end; c += 4 * kLanes<C>) {
         with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
           constexpr int64_t lanes = decltype(vectors)::value * kLanes<C>;
           read_bins<T>(problem, output, k, c, lanes - kLanes<C> + tail, lanes, scratch.output);
           read_bins<T>(problem, grad, k, c, lanes - kLanes<C> + tail, lanes, scratch.grad);
-          add_to_pixels<decltype(vectors)::value>(problem, roi, part, image + c, tail, scratch, sum_stride,
-                                                  sums + c - part.channel - part.row * width * sum_stride);
+          add_to_pixels<decltype(vectors)::value>(problem, roi, part, image + c, tail, scratch, sums.pixel, sums.at(c));
         });
       }
     } else {
       for (int64_t c = part.channel; c < part.channel_end; ++c) {
         read_bins<T>(problem, output, k, c, 1, 1, scratch.output);
         read_bins<T>(problem, grad, k, c, 1, 1, scratch.grad);
-        add_to_plane<T>(problem, roi, part, image + c * plane, scratch,
-                        sums + (c - part.channel) * sum_stride - part.row * width);
+        add_to_plane<T>(problem, roi, part, image + c * plane, scratch, sums.at(c));
       }
     }
   }
-  if constexpr (narrows) {
-    for (int64_t r = 0; r < rows; ++r) narrow(sums + r * sum_stride, to + r * stride, row_values);
-  }
+  sums.finish();
 }
 
 }  // namespace

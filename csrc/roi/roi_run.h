@@ -5,6 +5,7 @@
 #include <new>
 
 #include "roi/roi_bins.h"
+#include "roi/roi_samples.h"
 #include "roi/roi_weights.h"
 
 namespace visionops {
@@ -52,6 +53,24 @@ void run_roi_align_backward(const RoiProblem& problem, const RoiResult& grad, vo
   parallel(items, 1, [&](int64_t begin, int64_t end) {
     const RoiScratch scratch(bytes);
     roi_align_backward(problem, weights.table(), grad, grad_inputs, scratch.get(), begin, end);
+  });
+}
+
+template <class Parallel>
+void run_roi_align_max(const RoiProblem& problem, void* out, const Parallel& parallel) {
+  const RoiSampleTable samples(problem);
+  const int64_t items = roi_align_max_items(problem);
+  parallel(items, roi_grain(problem, items),
+           [&](int64_t begin, int64_t end) { roi_align_max(problem, samples.table(), out, begin, end); });
+}
+
+template <class Parallel>
+void run_roi_align_max_backward(const RoiProblem& problem, const RoiResult& grad, void* grad_input,
+                                const Parallel& parallel) {
+  const RoiSampleTable samples(problem);
+  parallel(roi_align_max_backward_items(problem), 1, [&](int64_t begin, int64_t end) {
+    const RoiScratch scratch(roi_align_max_backward_scratch_bytes(problem));
+    roi_align_max_backward(problem, samples.table(), grad, grad_input, scratch.get(), begin, end);
   });
 }
 

@@ -13,6 +13,11 @@ Tensor empty_result(const RoiProblem& problem, ScalarType dtype) {
                      dtype);
 }
 
+Tensor empty_gradient(const Tensor& input, const RoiProblem& problem) {
+  return empty_image(input.size(0), input.size(1), input.size(2), input.size(3), problem.channels_last,
+                     input.scalar_type());
+}
+
 Tensor roi_align_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
                     double spatial_scale, int64_t sampling_ratio, bool aligned) {
   const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned});
@@ -32,6 +37,23 @@ Tensor roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t ba
   return out;
 }
 
+Tensor roi_align_max_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
+                        double spatial_scale, int64_t sampling_ratio, bool aligned) {
+  const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned});
+  Tensor out = empty_result(call.problem, input.scalar_type());
+  run_roi_align_max(call.problem, out.mutable_data_ptr(), on_torch_threads);
+  return out;
+}
+
+Tensor roi_align_max_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, double spatial_scale,
+                                 int64_t sampling_ratio, bool aligned) {
+  check(grad.dim() == 4, "grad: expected 4 dimensions");
+  const RoiInput call(input, boxes, {grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned});
+  Tensor out = empty_gradient(input, call.problem);
+  run_roi_align_max_backward(call.problem, result_of(grad, call.problem), out.mutable_data_ptr(), on_torch_threads);
+  return out;
+}
+
 Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
                    double spatial_scale) {
   const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale});
@@ -44,8 +66,7 @@ Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tenso
                             double spatial_scale) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const RoiInput call(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
-  Tensor out = empty_image(input.size(0), input.size(1), input.size(2), input.size(3), call.problem.channels_last,
-                           input.scalar_type());
+  Tensor out = empty_gradient(input, call.problem);
   run_roi_pool_backward(call.problem, result_of(output, call.problem), result_of(grad, call.problem),
                         out.mutable_data_ptr(), on_torch_threads);
   return out;
@@ -56,6 +77,8 @@ Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tenso
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(roi_align_schema("native").c_str());
   m.def(roi_align_backward_schema("native").c_str());
+  m.def(roi_align_max_schema("native").c_str());
+  m.def(roi_align_max_backward_schema("native").c_str());
   m.def(roi_pool_schema("native").c_str());
   m.def(roi_pool_backward_schema("native").c_str());
 }
@@ -63,6 +86,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("roi_align_native", TORCH_BOX(&roi_align_op));
   m.impl("roi_align_backward_native", TORCH_BOX(&roi_align_backward_op));
+  m.impl("roi_align_max_native", TORCH_BOX(&roi_align_max_op));
+  m.impl("roi_align_max_backward_native", TORCH_BOX(&roi_align_max_backward_op));
   m.impl("roi_pool_native", TORCH_BOX(&roi_pool_op));
   m.impl("roi_pool_backward_native", TORCH_BOX(&roi_pool_backward_op));
 }

@@ -23,6 +23,17 @@ inline std::string roi_align_backward_schema(const std::string& backend) {
          "int sampling_ratio, bool aligned, bool channels_last) -> Tensor";
 }
 
+inline std::string roi_align_max_schema(const std::string& backend) {
+  return "roi_align_max_" + backend +
+         "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale, "
+         "int sampling_ratio, bool aligned) -> Tensor";
+}
+
+inline std::string roi_align_max_backward_schema(const std::string& backend) {
+  return "roi_align_max_backward_" + backend +
+         "(Tensor grad, Tensor input, Tensor boxes, float spatial_scale, int sampling_ratio, bool aligned) -> Tensor";
+}
+
 inline std::string roi_pool_schema(const std::string& backend) {
   return "roi_pool_" + backend +
          "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale) -> Tensor";

@@ -5,6 +5,7 @@ Boxes are float32 whatever the map's dtype, as a detector has them, but for the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ WILD = _rois(
 )  # fmt: skip
 HUGE = _rois(
     (0, -1e5, -1e5, 1e5, 1e5), (1, 0, 0, 1e5, 8), (0, -1e7, 1, 1e7, 6), (1, -1e9, -3e9, 2e9, 1e9),
-    (0, 3e37, 3e37, 3e38, 3e38), (0, -3e38, -3e38, 3e38, 3e38), (1, 1, 2, 8, 7),
+    (0, 3e37, 3e37, 3e38, 3e38), (0, -3e38, -2e38, 3e38, 3e38), (1, 1, 2, 8, 7),
 )  # fmt: skip
 
 
@@ -86,12 +87,15 @@ def roi_align() -> list[Case]:
         rois = random_rois(rng, 3, 1, 96, 80)
         cases.append(_align(f"bins-{bins[0]}x{bins[1]}", image, rois, bins, 0.25, 0, True))
     own = random_rois(rng, 6, 2, 9, 13).astype(np.float64)
+    greatest = [replace(case, name=f"max-{case.name}", kwargs={"mode": "max"}) for case in cases]
     return [
         *cases,
+        *greatest,
         _align("tall", feature_map(rng, 1, 2, 300, 3), _rois((0, 0, 10, 3, 290)), 7, 1.0, -1, True),
         _align("boxes-in-the-dtype", few, own, 3, 1.0, 2, True),
         _align("many-samples", few, INSIDE, 2, 1.0, 40, True),
         _align("unfinite", _unfinite(rng), random_rois(rng, 12, 1, 12, 40), (4, 5), 1.0, 2, True),
+        replace(_align("max-unfinite", _unfinite(rng), random_rois(rng, 9, 1, 12, 40), 4), kwargs={"mode": "max"}),
         _align("half-50", np.full((1, 1, 70, 70), 50.0), _rois((0, 2, 2, 66, 66)), 1, 1.0, 0, True),
     ]
 

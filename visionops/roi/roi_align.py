@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import Gradient, Op
+from visionops._op import ONCE, Gradient, Op
 from visionops.roi._boxes import check_map, fold_batch, output_pair, rois_of
 
 
@@ -90,6 +90,33 @@ ROI_ALIGN_BACKWARD = Op(
 ROI_ALIGN = Op("roi_align", fake=_fake, vmap=_vmap, gradient=Gradient(_save, _backward))
 
 
+def _fake_max_backward(
+    grad: Tensor, input: Tensor, boxes: Tensor, spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    return empty_image(input, *input.shape[1:])
+
+
+def _vmap_max_backward(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
+    grad, input, boxes, *rest = args
+    dims = in_dims[1], in_dims[0]
+    (input, grad), boxes, restore = fold_batch(info.batch_size, [input, grad], dims, boxes, in_dims[2])
+    return restore(raw(grad, input, boxes, *rest))
+
+
+def _save_max(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, boxes, _, _, *ctx.rest = inputs
+    # Which sample was the greatest is found again: no indices are stored.
+    ctx.save_for_backward(input, boxes)
+
+
+def _backward_max(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return ROI_ALIGN_MAX_BACKWARD(grad, *ctx.saved_tensors, *ctx.rest, backend=ctx.backend), *(None,) * 6
+
+
+ROI_ALIGN_MAX_BACKWARD = Op("roi_align_max_backward", fake=_fake_max_backward, vmap=_vmap_max_backward, gradient=ONCE)
+ROI_ALIGN_MAX = Op("roi_align_max", fake=_fake, vmap=_vmap, gradient=Gradient(_save_max, _backward_max))
+
+
 @ROI_ALIGN.public
 def roi_align(
     input: Tensor,
@@ -144,6 +171,7 @@ def roi_align(
     rois = rois_of(boxes, input)
     height, width = output_pair(output_size)
     _check.number("spatial_scale", spatial_scale)
-    _check.one_of("mode", mode, ("avg",))
+    _check.one_of("mode", mode, ("avg", "max"))
+    op = ROI_ALIGN if mode == "avg" else ROI_ALIGN_MAX
     options = (height, width, float(spatial_scale), sampling_ratio, bool(aligned))
-    return ROI_ALIGN(input, rois, *options, backend=backend)  # type: ignore[no-any-return]
+    return op(input, rois, *options, backend=backend)  # type: ignore[no-any-return]
