@@ -86,10 +86,15 @@ def number(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected a number, got nan")
 
 
-def count(name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is an integer, ValueError if it is negative."""
+def integer(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is an integer."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+
+
+def count(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is an integer, ValueError if it is negative."""
+    integer(name, value)
     if value < 0:
         raise ValueError(f"{name}: expected 0 or more, got {value}")
 

@@ -199,7 +199,9 @@ class Op:
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
         """Run the backend named, or the first that can run on the device and dtype of the first argument."""
-        key = (args[0].device, args[0].dtype, backend)
+        # Operations on several maps take a list of them first.
+        first = args[0][0] if type(args[0]) is list else args[0]
+        key = (first.device, first.dtype, backend)
         functions = self._chosen.get(key)
         if functions is None:
             functions = self._chosen[key] = self._choose(*key)

@@ -54,6 +54,36 @@ Tensor roi_align_max_backward_op(const Tensor& grad, const Tensor& input, const 
   return out;
 }
 
+Tensor multiscale_roi_align_op(const std::vector<Tensor>& inputs, const Tensor& boxes, int64_t pooled_height,
+                               int64_t pooled_width, const std::vector<double>& spatial_scales, int64_t sampling_ratio,
+                               bool aligned, int64_t canonical_size, int64_t canonical_level, int64_t min_level) {
+  const RoiInput call(inputs, boxes, spatial_scales, {pooled_height, pooled_width, 1.0, sampling_ratio, aligned},
+                      {canonical_size, canonical_level, min_level});
+  Tensor out = empty_result(call.problem, inputs[0].scalar_type());
+  run_roi_align(call.problem, out.mutable_data_ptr(), on_torch_threads);
+  return out;
+}
+
+std::vector<Tensor> multiscale_roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t batch,
+                                                     const std::vector<int64_t>& heights,
+                                                     const std::vector<int64_t>& widths,
+                                                     const std::vector<double>& spatial_scales, int64_t sampling_ratio,
+                                                     bool aligned, int64_t canonical_size, int64_t canonical_level,
+                                                     int64_t min_level, bool channels_last) {
+  check(grad.dim() == 4, "grad: expected 4 dimensions");
+  const RoiInput call(grad, boxes, batch, heights, widths, spatial_scales,
+                      {grad.size(2), grad.size(3), 1.0, sampling_ratio, aligned},
+                      {canonical_size, canonical_level, min_level}, channels_last);
+  std::vector<Tensor> grads;
+  std::vector<void*> data;
+  for (const RoiLevel& level : call.levels) {
+    grads.push_back(empty_image(batch, grad.size(1), level.height, level.width, channels_last, grad.scalar_type()));
+    data.push_back(grads.back().mutable_data_ptr());
+  }
+  run_roi_align_backward(call.problem, result_of(grad, call.problem), data.data(), on_torch_threads);
+  return grads;
+}
+
 Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
                    double spatial_scale) {
   const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale});
@@ -75,6 +105,8 @@ Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tenso
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
+  m.def(multiscale_roi_align_schema("native").c_str());
+  m.def(multiscale_roi_align_backward_schema("native").c_str());
   m.def(roi_align_schema("native").c_str());
   m.def(roi_align_backward_schema("native").c_str());
   m.def(roi_align_max_schema("native").c_str());
@@ -84,6 +116,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
+  m.impl("multiscale_roi_align_native", TORCH_BOX(&multiscale_roi_align_op));
+  m.impl("multiscale_roi_align_backward_native", TORCH_BOX(&multiscale_roi_align_backward_op));
   m.impl("roi_align_native", TORCH_BOX(&roi_align_op));
   m.impl("roi_align_backward_native", TORCH_BOX(&roi_align_backward_op));
   m.impl("roi_align_max_native", TORCH_BOX(&roi_align_max_op));

@@ -34,6 +34,19 @@ inline std::string roi_align_max_backward_schema(const std::string& backend) {
          "(Tensor grad, Tensor input, Tensor boxes, float spatial_scale, int sampling_ratio, bool aligned) -> Tensor";
 }
 
+inline std::string multiscale_roi_align_schema(const std::string& backend) {
+  return "multiscale_roi_align_" + backend +
+         "(Tensor[] inputs, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float[] spatial_scales, "
+         "int sampling_ratio, bool aligned, int canonical_size, int canonical_level, int min_level) -> Tensor";
+}
+
+inline std::string multiscale_roi_align_backward_schema(const std::string& backend) {
+  return "multiscale_roi_align_backward_" + backend +
+         "(Tensor grad, Tensor boxes, SymInt batch, SymInt[] heights, SymInt[] widths, float[] spatial_scales, "
+         "int sampling_ratio, bool aligned, int canonical_size, int canonical_level, int min_level, "
+         "bool channels_last) -> Tensor[]";
+}
+
 inline std::string roi_pool_schema(const std::string& backend) {
   return "roi_pool_" + backend +
          "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale) -> Tensor";
@@ -50,6 +63,11 @@ struct RoiOptions {
   double spatial_scale;
   int64_t sampling_ratio = 0;
   bool aligned = false;
+};
+
+/// How boxes choose among the maps of a pyramid.
+struct RoiPyramid {
+  int64_t canonical_size, canonical_level, min_level;
 };
 
 /// The tensors of a call and the problem that points into them.
@@ -72,6 +90,46 @@ struct RoiInput {
     check(batch >= 0 && height >= 0 && width >= 0, "batch, height, width: expected 0 or more");
     add_level(nullptr, height, width, options.spatial_scale);
     set_maps(batch, grad.size(1), dtype_of(grad), channels_last);
+  }
+
+  /// Of the maps of a pyramid, all laid out as the first.
+  RoiInput(const std::vector<Tensor>& maps, const Tensor& boxes, const std::vector<double>& scales,
+           const RoiOptions& options, const RoiPyramid& pyramid)
+      : RoiInput(boxes, options) {
+    check(!maps.empty() && maps.size() == scales.size(), "inputs: expected one or more, and a scale for each");
+    const Tensor& first = maps[0];
+    check(first.dim() == 4 && is_floating(dtype_of(first)), "inputs: expected floating (B, C, H, W)");
+    const bool channels_last = is_channels_last(as_dense_image(first));
+    for (size_t l = 0; l < maps.size(); ++l) {
+      const Tensor& map = maps[l];
+      check(map.dim() == 4 && map.size(0) == first.size(0) && map.size(1) == first.size(1) &&
+                map.scalar_type() == first.scalar_type(),
+            "inputs: expected the batch, channels and dtype of the first");
+      input.push_back(as_dense_image(map));
+      // A map of one pixel or channel is dense in both layouts.
+      check(is_channels_last(input.back()) == channels_last || map.size(1) == 1 || map.size(2) * map.size(3) <= 1 ||
+                map.numel() == 0,
+            "inputs: expected the memory format of the first");
+      add_level(input.back().const_data_ptr(), map.size(2), map.size(3), scales[l]);
+    }
+    set_maps(first.size(0), first.size(1), dtype_of(first), channels_last);
+    set_pyramid(pyramid);
+  }
+
+  /// Of the gradients of such maps.
+  RoiInput(const Tensor& grad, const Tensor& boxes, int64_t batch, const std::vector<int64_t>& heights,
+           const std::vector<int64_t>& widths, const std::vector<double>& scales, const RoiOptions& options,
+           const RoiPyramid& pyramid, bool channels_last)
+      : RoiInput(boxes, options) {
+    check(grad.dim() == 4 && is_floating(dtype_of(grad)), "grad: expected a floating gradient of the result");
+    check(!heights.empty() && heights.size() == scales.size() && widths.size() == scales.size(),
+          "heights, widths: expected one for each scale");
+    for (size_t l = 0; l < scales.size(); ++l) {
+      check(batch >= 0 && heights[l] >= 0 && widths[l] >= 0, "batch, heights, widths: expected 0 or more");
+      add_level(nullptr, heights[l], widths[l], scales[l]);
+    }
+    set_maps(batch, grad.size(1), dtype_of(grad), channels_last);
+    set_pyramid(pyramid);
   }
 
   RoiInput(const RoiInput&) = delete;
@@ -100,6 +158,12 @@ struct RoiInput {
     constexpr int64_t kMost = int64_t{1} << 30;
     check(height < kMost && width < kMost, "input: expected height and width below 2^30");
     levels.push_back({data, height, width, spatial_scale});
+  }
+
+  void set_pyramid(const RoiPyramid& pyramid) {
+    problem.canonical_size = pyramid.canonical_size;
+    problem.canonical_level = pyramid.canonical_level;
+    problem.min_level = pyramid.min_level;
   }
 
   void set_maps(int64_t batch, int64_t channels, DType dtype, bool channels_last) {

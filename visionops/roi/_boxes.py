@@ -31,13 +31,13 @@ def check_map(name: str, value: Any) -> None:
     _check.dtype(name, value, FLOATING, "floating")
 
 
-def rois_of(boxes: Any, input: Tensor) -> Tensor:
+def rois_of(boxes: Any, input: Tensor, input_name: str = "input") -> Tensor:
     """Boxes as (K, 5) floating rows (index of the image, x1, y1, x2, y2); raise unless they fit the map."""
     if not isinstance(boxes, (tuple, list)):
         _check.is_a("boxes", boxes, Tensor)
         _check.columns("boxes", boxes, 5, "(K, 5) or a list of (K, 4)", ndim=2)
         _check.dtype("boxes", boxes, NUMBERS, "floating or integer")
-        _check.same_device("boxes", boxes, "input", input)
+        _check.same_device("boxes", boxes, input_name, input)
         return boxes.to(result_dtype(boxes.dtype))
     if len(boxes) != input.shape[0]:
         raise ValueError(f"boxes: expected one tensor per image, B={input.shape[0]}, got {len(boxes)}")
@@ -47,7 +47,7 @@ def rois_of(boxes: Any, input: Tensor) -> Tensor:
         _check.is_a(name, of_image, Tensor)
         _check.columns(name, of_image, 4, "(K, 4)", ndim=2)
         _check.dtype(name, of_image, NUMBERS, "floating or integer")
-        _check.same_device(name, of_image, "input", input)
+        _check.same_device(name, of_image, input_name, input)
         # A 16-bit float does not hold every index of an image.
         wide = torch.promote_types(result_dtype(of_image.dtype), torch.float32)
         rows.append(torch.nn.functional.pad(of_image.to(wide), (1, 0), value=float(image)))

@@ -130,6 +130,37 @@ def roi_pool() -> list[Case]:
     return [*cases, Case("scaled", (few, random_rois(rng, 9, 2, 90, 130), 4, 0.1))]
 
 
+def multiscale_roi_align() -> list[Case]:
+    """Boxes of every level, at its least area and next to it, and of none; one level and many, both memory formats."""
+    rng = np.random.default_rng(2)
+    pyramid = [feature_map(rng, 2, 3, 32 >> level, 40 >> level) for level in range(4)]
+    scales = [0.25, 0.125, 0.0625, 0.03125]
+    side = 112.0
+    below = np.nextafter(np.float32(side), np.float32(0))
+    at_bounds = _rois(
+        (0, 0, 0, side, side), (1, 0, 0, below, side), (0, 0, 0, side, below), (1, 3, 2, 3 + 2 * side, 2 + side / 2),
+        (0, -60, -60, 4 * side - 60, 4 * side - 60), (1, 0, 0, 1e9, 1e9), (0, 0, 0, 1e30, 1e30), (1, 5, 5, 5, 5),
+        (0, side, side, 0, 0), (1, side, 0, 0, side),
+    )  # fmt: skip
+    rois = np.concatenate([random_rois(rng, 12, 2, 128, 160, most=4.0), random_rois(rng, 12, 2, 128, 160, most=0.5)])
+
+    def case(name: str, maps: list[Array], boxes: Array, *options: Any, **named: Any) -> Case:
+        return Case(name, (maps, boxes, *options), named, terms=4)
+
+    return [
+        case("few", pyramid[:2], rois[:4], 2, scales[:2]),
+        case("four-levels", pyramid, rois, (3, 2), scales),
+        case("at-bounds", pyramid, at_bounds, 2, scales, 2, False),
+        case("adaptive", pyramid, rois, 2, scales, 0),
+        case("one-level", pyramid[1:2], rois, 2, scales[1:2]),
+        case("wild", pyramid, np.concatenate([WILD, HUGE]), 2, scales),
+        case("no-rois", pyramid, _rois(), 7, scales),
+        case("canonical", pyramid, rois, 2, scales, canonical_size=56, canonical_level=3, min_level=1),
+        case("levels-far-away", pyramid, rois, 2, scales, canonical_level=2000, min_level=-2000),
+        case("boxes-in-the-dtype", pyramid, rois.astype(np.float64), 2, scales),
+    ]
+
+
 def _unfinite(rng: np.random.Generator) -> Array:
     image = feature_map(rng, 1, 3, 12, 40)
     image[0, 0, 3, 5], image[0, 0, 8, 30], image[0, 1, 6, 20] = NAN, INF, -INF

@@ -103,6 +103,36 @@ def _maximum(image: Float64, rows: Float64, row_grid: int, columns: Float64, col
     return np.max(values, axis=0)  # type: ignore[no-any-return]
 
 
+def multiscale_roi_align(
+    inputs: list[Array],
+    boxes: Array,
+    output_size: Size,
+    spatial_scales: list[float],
+    sampling_ratio: int = 2,
+    aligned: bool = True,
+    *,
+    canonical_size: int = 224,
+    canonical_level: int = 4,
+    min_level: int = 2,
+) -> Float64:
+    """roi_align of each box from the map of its level, the one of equation 1 of arXiv:1612.03144 as far as there is."""
+    height, width = _pair(output_size)
+    out = np.zeros((len(boxes), inputs[0].shape[1], height, width))
+    for k, box in enumerate(boxes):
+        level = _level(box[1:].astype(np.float32), len(inputs), canonical_size, canonical_level, min_level)
+        scale = spatial_scales[level]
+        out[k] = roi_align(inputs[level], boxes[k : k + 1], output_size, scale, sampling_ratio, aligned)[0]
+    return out
+
+
+def _level(box: npt.NDArray[np.float32], levels: int, canonical_size: int, canonical_level: int, min_level: int) -> int:
+    """The largest whose least area the box has, in float32; a NaN has none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        area = (box[2] - box[0]) * (box[3] - box[1])
+    least = [canonical_size**2 * 4.0 ** (min_level + level - canonical_level) for level in range(levels)]
+    return max([0, *(level for level in range(levels) if area >= np.float32(least[level]))])
+
+
 def roi_pool(input: Array, boxes: Array, output_size: Size, spatial_scale: float = 1.0) -> Float64:
     """Maximum of the pixels of each bin of each RoI: (K, C, height, width). A NaN is the greatest, no pixel is 0."""
     height, width = _pair(output_size)

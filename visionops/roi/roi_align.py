@@ -171,6 +171,7 @@ def roi_align(
     rois = rois_of(boxes, input)
     height, width = output_pair(output_size)
     _check.number("spatial_scale", spatial_scale)
+    _check.integer("sampling_ratio", sampling_ratio)
     _check.one_of("mode", mode, ("avg", "max"))
     op = ROI_ALIGN if mode == "avg" else ROI_ALIGN_MAX
     options = (height, width, float(spatial_scale), sampling_ratio, bool(aligned))
