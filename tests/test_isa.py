@@ -1,4 +1,4 @@
-"""Every instruction set that the machine has gives the same results, bit for bit."""
+"""Every instruction set that the machine has gives the same results: bit for bit where they are decisions."""
 
 from __future__ import annotations
 

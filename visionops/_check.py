@@ -117,6 +117,18 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
     return float(height), float(width)
 
 
+def output_pair(output_size: Any) -> tuple[int, int]:
+    """(height, width) of the bins; raise unless it is one or two integers, 1 or more."""
+    pair = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(pair) != 2:
+        raise ValueError(f"output_size: expected an integer or (height, width), got {output_size!r}")
+    for side in pair:
+        count("output_size", side)
+        if side < 1:
+            raise ValueError(f"output_size: expected 1 or more, got {side}")
+    return pair
+
+
 def suppression_options(
     iou_threshold: float,
     score_threshold: float | None,

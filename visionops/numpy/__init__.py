@@ -13,6 +13,7 @@ from visionops.numpy.boxes import (
     remove_small_boxes,
     wh_iou,
 )
+from visionops.numpy.roi import roi_align
 from visionops.numpy.suppression import batched_nms, nms
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "masks_to_boxes",
     "nms",
     "remove_small_boxes",
+    "roi_align",
     "set_num_threads",
     "wh_iou",
 ]

@@ -12,18 +12,6 @@ from visionops import _check
 from visionops._op import FLOATING, NUMBERS, result_dtype
 
 
-def output_pair(output_size: Any) -> tuple[int, int]:
-    """(height, width) of the bins; raise unless it is one or two integers, 1 or more."""
-    pair = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    if len(pair) != 2:
-        raise ValueError(f"output_size: expected an integer or (height, width), got {output_size!r}")
-    for side in pair:
-        _check.count("output_size", side)
-        if side < 1:
-            raise ValueError(f"output_size: expected 1 or more, got {side}")
-    return pair
-
-
 def check_map(name: str, value: Any) -> None:
     """Raise unless it is a (B, C, H, W) tensor of floats."""
     _check.is_a(name, value, Tensor)
@@ -38,7 +26,7 @@ def rois_of(boxes: Any, input: Tensor, input_name: str = "input") -> Tensor:
         _check.columns("boxes", boxes, 5, "(K, 5) or a list of (K, 4)", ndim=2)
         _check.dtype("boxes", boxes, NUMBERS, "floating or integer")
         _check.same_device("boxes", boxes, input_name, input)
-        return boxes.to(result_dtype(boxes.dtype))
+        return boxes.to(result_dtype(boxes.dtype))  # type: ignore[no-any-return]
     if len(boxes) != input.shape[0]:
         raise ValueError(f"boxes: expected one tensor per image, B={input.shape[0]}, got {len(boxes)}")
     rows = []
@@ -98,6 +86,7 @@ def fold_batch(
         boxes = torch.cat([image, corners], dim=-1).flatten(0, 1)
 
     def restore(result: Tensor) -> tuple[Tensor, int]:
-        return result.unflatten(leading, (size, result.shape[leading] // size)), leading
+        of_call = result.shape[leading] // size
+        return result.reshape(*result.shape[:leading], size, of_call, *result.shape[leading + 1 :]), leading
 
     return folded, boxes, restore

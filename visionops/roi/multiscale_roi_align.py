@@ -10,8 +10,8 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import Op
-from visionops.roi._boxes import check_map, fold_batch, output_pair, rois_of
+from visionops._op import Op, needs_autograd
+from visionops.roi._boxes import check_map, fold_batch, rois_of
 
 
 def _fake(
@@ -76,7 +76,7 @@ class _Pool(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         backend: str | None, boxes: Tensor, size: tuple[int, int], options: tuple[Any, ...], *inputs: Tensor
     ) -> Tensor:
         return MULTISCALE_ROI_ALIGN(list(inputs), boxes, *size, *options, backend=backend)  # type: ignore[no-any-return]
@@ -89,7 +89,7 @@ class _Pool(torch.autograd.Function):
         ctx.channels_last = is_channels_last(maps[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (boxes,) = ctx.saved_tensors
         grads = _Spread.apply(ctx.backend, boxes, ctx.sizes, ctx.options, ctx.channels_last, grad)  # type: ignore[no-untyped-call]
         return None, None, None, None, *grads
@@ -101,7 +101,7 @@ class _Spread(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         backend: str | None,
         boxes: Tensor,
         sizes: tuple[int, list[int], list[int]],
@@ -118,7 +118,7 @@ class _Spread(torch.autograd.Function):
         ctx.size = tuple(grad.shape[2:])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (boxes,) = ctx.saved_tensors
         of_grad = _Pool.apply(ctx.backend, boxes, ctx.size, ctx.options, *_laid_out_alike(grads))  # type: ignore[no-untyped-call]
         return None, None, None, None, None, of_grad
@@ -187,7 +187,7 @@ def multiscale_roi_align(
         for dim in (0, 1):
             _check.same_size(name, of_level, "inputs[0]", inputs[0], dim)
     rois = rois_of(boxes, inputs[0], "inputs[0]")
-    size = output_pair(output_size)
+    size = _check.output_pair(output_size)
     if len(spatial_scales) != len(inputs):
         raise ValueError(f"spatial_scales: expected as many as inputs, {len(inputs)}, got {len(spatial_scales)}")
     for scale in spatial_scales:
@@ -198,7 +198,10 @@ def multiscale_roi_align(
     _check.integer("min_level", min_level)
     scales = [float(scale) for scale in spatial_scales]
     options = (scales, sampling_ratio, bool(aligned), canonical_size, canonical_level, min_level)
-    return _Pool.apply(backend, rois, size, options, *_laid_out_alike(inputs))  # type: ignore[no-untyped-call, no-any-return]
+    maps = _laid_out_alike(inputs)
+    if needs_autograd(tuple(maps)):
+        return _Pool.apply(backend, rois, size, options, *maps)  # type: ignore[no-untyped-call, no-any-return]
+    return MULTISCALE_ROI_ALIGN(maps, rois, *size, *options, backend=backend)  # type: ignore[no-any-return]
 
 
 def _laid_out_alike(maps: Sequence[Tensor]) -> list[Tensor]:

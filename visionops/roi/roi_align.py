@@ -11,7 +11,7 @@ from torch import Tensor
 from visionops import _check
 from visionops._layout import empty_image, is_channels_last
 from visionops._op import ONCE, Gradient, Op
-from visionops.roi._boxes import check_map, fold_batch, output_pair, rois_of
+from visionops.roi._boxes import check_map, fold_batch, rois_of
 
 
 def _fake(
@@ -169,7 +169,7 @@ def roi_align(
     """
     check_map("input", input)
     rois = rois_of(boxes, input)
-    height, width = output_pair(output_size)
+    height, width = _check.output_pair(output_size)
     _check.number("spatial_scale", spatial_scale)
     _check.integer("sampling_ratio", sampling_ratio)
     _check.one_of("mode", mode, ("avg", "max"))

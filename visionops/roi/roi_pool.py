@@ -10,7 +10,7 @@ from torch import Tensor
 from visionops import _check
 from visionops._layout import empty_image
 from visionops._op import ONCE, Gradient, Op
-from visionops.roi._boxes import check_map, fold_batch, output_pair, rois_of
+from visionops.roi._boxes import check_map, fold_batch, rois_of
 
 
 def _fake(input: Tensor, boxes: Tensor, pooled_height: int, pooled_width: int, spatial_scale: float) -> Tensor:
@@ -97,6 +97,6 @@ def roi_pool(
     """
     check_map("input", input)
     rois = rois_of(boxes, input)
-    height, width = output_pair(output_size)
+    height, width = _check.output_pair(output_size)
     _check.number("spatial_scale", spatial_scale)
     return ROI_POOL(input, rois, height, width, float(spatial_scale), backend=backend)  # type: ignore[no-any-return]
