@@ -204,7 +204,10 @@ class Op:
         key = (first.device, first.dtype, backend)
         functions = self._chosen.get(key)
         if functions is None:
-            functions = self._chosen[key] = self._choose(*key)
+            functions = self._choose(*key)
+            # Inside an autograd.Function that is traced, nothing may be remembered.
+            if not torch.compiler.is_compiling():
+                self._chosen[key] = functions
         # autograd.Function costs more than a small kernel: only where a gradient can be asked for.
         return functions[1 if self._gradient is not None and needs_autograd(args) else 0](*args)
 
@@ -230,15 +233,17 @@ class Op:
         raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
 
     def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
+        save_inputs, differentiate = gradient.save, gradient.backward  # functions, which Dynamo knows, not what holds them
+
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
-            gradient.save(ctx, inputs, output)
+            save_inputs(ctx, inputs, output)
 
         class Differentiable(torch.autograd.Function):
             generate_vmap_rule = True
             forward = staticmethod(raw)
             setup_context = staticmethod(save)
-            backward = staticmethod(gradient.backward)
+            backward = staticmethod(differentiate)
 
         Differentiable.__name__ = self.name
         return Differentiable.apply

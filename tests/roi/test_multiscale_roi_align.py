@@ -122,7 +122,7 @@ MAPS, ROW = [torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4)], torch.zeros(1, 5
     ("args", "error", "message"),
     [
         ((MAPS[0], ROW, 2, [1.0]), TypeError, "inputs: expected a list of tensors, got Tensor"),
-        (([], ROW, 2, []), TypeError, "inputs: expected a list of tensors, got an empty one"),
+        (([], ROW, 2, []), ValueError, "inputs: expected one or more tensors, got none"),
         (([MAPS[0], MAPS[1][0]], ROW, 2, [1, 1]), ValueError, r"inputs\[1\]: expected shape \(B, C, H, W\)"),
         (([MAPS[0], MAPS[1][:, :2]], ROW, 2, [1, 1]), ValueError, r"inputs\[1\]: expected as many as inputs\[0\], 3"),
         (([MAPS[0], MAPS[1].double()], ROW, 2, [1, 1]), TypeError, r"inputs\[1\]: expected dtype torch.float32 as"),

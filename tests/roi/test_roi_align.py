@@ -285,8 +285,8 @@ def test_any_box_agrees_with_the_reference(box: Any, sampling_ratio: int, aligne
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-5, 5), st.floats(-5, 5), st.floats(-5, 5), st.tuples(*[st.floats(8, 12, width=32)] * 4))
 def test_a_plane_is_read_at_the_centre_of_each_bin(a: float, b: float, c: float, corners: Any) -> None:
-    y, x = torch.meshgrid(torch.arange(30.0), torch.arange(30.0), indexing="ij")
-    image = (a * y + b * x + c).double()[None, None]
+    y, x = torch.meshgrid(*[torch.arange(30, dtype=torch.float64)] * 2, indexing="ij")
+    image = (a * y + b * x + c)[None, None]
     left, top, width, height = corners
     box = torch.tensor([[0, left, top, left + width, top + height]])
     result = roi_align(image, box, 4, 1.0, 3, True)[0, 0]

@@ -175,10 +175,10 @@ def multiscale_roi_align(
     >>> multiscale_roi_align([fine, coarse], boxes, 1, [1 / 4, 1 / 8]).flatten()
     tensor([2., 3.])
     """
-    if not isinstance(inputs, (list, tuple)) or not inputs:
-        raise TypeError(
-            f"inputs: expected a list of tensors, got {type(inputs).__name__ if inputs else 'an empty one'}"
-        )
+    if not isinstance(inputs, (list, tuple)):
+        raise TypeError(f"inputs: expected a list of tensors, got {type(inputs).__name__}")
+    if not inputs:
+        raise ValueError("inputs: expected one or more tensors, got none")
     for level, of_level in enumerate(inputs):
         name = f"inputs[{level}]"
         check_map(name, of_level)
