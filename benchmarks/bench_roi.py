@@ -98,9 +98,10 @@ def _align(
         return TORCHVISION.ops.roi_align(image, boxes, *options)
 
     meaning = partial(reference.roi_align, mode=mode)
-    # No peer takes the maximum, nor bfloat16.
-    peers = {} if mode == "max" or image.dtype == torch.bfloat16 else {"torchvision": theirs}
-    peers = {name: call for name, call in peers.items() if image.dtype == torch.float32}
+    # The peer takes no maximum, and narrow maps beside narrow boxes alone.
+    peers: dict[str, Callable[[Tensor], Any]] = {}
+    if mode == "avg" and image.dtype == torch.float32:
+        peers["torchvision"] = theirs
     return _workload(image, boxes, options, ours, meaning, peers, both)
 
 

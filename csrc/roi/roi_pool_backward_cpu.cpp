@@ -1,4 +1,6 @@
 // RoIPool on the CPU, backward: each bin's gradient goes to the first of its pixels that is the bin's maximum.
+#include <limits>
+
 #include "roi/lanes.h"
 #include "roi/roi_parts.h"
 #include "roi/roi_pool.h"
@@ -11,7 +13,11 @@ template <class T>
 struct PoolScratch {
   using C = Compute<T>;
 
+  using Row = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
+
   C* sums;
+  C* most;    // of a row of the map's columns in a bin's rows
+  Row* row;   // and which row has it
   C* output;  // (pooled_height, pooled_width) of one channel, or of kChannels
   C* grad;
   int64_t bytes;
@@ -19,16 +25,36 @@ struct PoolScratch {
   PoolScratch(const RoiProblem& problem, void* base) {
     const int64_t values = problem.pooled_height * problem.pooled_width * (problem.channels_last ? kChannels : 1);
     const int64_t sum_values = sum_bytes<T>(problem) / int64_t{sizeof(C)};
+    const int64_t columns = parts_of(problem.levels[0].width, kLanes<C>) * kLanes<C>;
     sums = static_cast<C*>(base);
-    output = sums + sum_values;
+    most = sums + sum_values;
+    row = reinterpret_cast<Row*>(most + columns);
+    output = reinterpret_cast<C*>(row + columns);
     grad = output + values;
-    bytes = (sum_values + 2 * values) * int64_t{sizeof(C)};
+    bytes = (sum_values + 2 * columns + 2 * values) * int64_t{sizeof(C)};
   }
 };
 
-template <class C>
-bool is_same(C value, C most) {
-  return value == most || (value != value && most != most);
+/// Of each column of a bin's rows [first, last): the greatest, and the first row that has it.
+template <class T>
+void greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last, int64_t begin, int64_t end,
+                      const PoolScratch<T>& scratch) {
+  using C = Compute<T>;
+  using Rows = decltype(Lanes<C>{} == Lanes<C>{});
+  using Row = typename PoolScratch<T>::Row;
+  for (int64_t x = begin; x < end; x += kLanes<C>) {
+    const int count = static_cast<int>(end - x < kLanes<C> ? end - x : kLanes<C>);
+    Lanes<C> most = load(plane + first * width + x, count);
+    Rows row = Rows{} + static_cast<Row>(first);
+    for (int64_t y = first + 1; y < last; ++y) {
+      const Lanes<C> value = load(plane + y * width + x, count);
+      const Rows take = (value > most) | ((value != value) & (most == most));
+      most = take ? value : most;
+      row = take ? Rows{} + static_cast<Row>(y) : row;
+    }
+    store(scratch.most + x - begin, most);
+    memcpy(scratch.row + x - begin, &row, sizeof row);
+  }
 }
 
 /// Adds the bins of one channel; `sums` is where the plane's first pixel would lie.
@@ -36,20 +62,28 @@ template <class T>
 void add_to_plane(const RoiProblem& problem, const RoiBins& roi, const Part& part, const T* plane,
                   const PoolScratch<T>& scratch, Compute<T>* sums) {
   using C = Compute<T>;
+  using Row = typename PoolScratch<T>::Row;
   const int64_t width = part.level.width;
+  const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
   const C *output = scratch.output, *grad = scratch.grad;
-  for (int64_t p = 0; p < problem.pooled_height; ++p) {
+  for (int64_t p = 0; p < problem.pooled_height; ++p, output += problem.pooled_width, grad += problem.pooled_width) {
     const int64_t first = roi.row_begin[p], last = roi.row_end[p];
-    for (int64_t q = 0; q < problem.pooled_width; ++q, ++output, ++grad) {
-      const int64_t begin = roi.column_begin[q], end = roi.column_end[q];
-      const C most = *output;
-      for (int64_t y = first; y < last && y < part.row_end; ++y) {
-        int64_t x = begin;
-        while (x < end && !is_same(static_cast<C>(to_compute(plane[y * width + x])), most)) ++x;
-        if (x >= end) continue;
-        if (y >= part.row) sums[y * width + x] += *grad;
-        break;
+    if (first >= last || first >= part.row_end || last <= part.row) continue;
+    greatest_of_rows(plane, width, first, last, left, right, scratch);
+    for (int64_t q = 0; q < problem.pooled_width; ++q) {
+      const C most = output[q];
+      const bool is_nan = most != most;
+      // The first row of all columns that have the bin's greatest, and of those in it the first column.
+      Row row = std::numeric_limits<Row>::max();
+      int64_t column = 0;
+      for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
+        const C value = scratch.most[x - left];
+        const bool same = is_nan ? value != value : value == most;
+        const bool sooner = same & (scratch.row[x - left] < row);
+        row = sooner ? scratch.row[x - left] : row;
+        column = sooner ? x : column;
       }
+      if (row >= part.row && row < part.row_end) sums[row * width + column] += grad[q];
     }
   }
 }

@@ -1,13 +1,15 @@
 // RoIPool on the CPU, forward: the maximum over a bin's rows first, with vectors over columns or channels.
-#include "roi/roi_pool.h"
+#include <limits>
 
 #include "roi/lanes.h"
+#include "roi/roi_pool.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
 constexpr int64_t kPlanes = 8;     // channels an item has: their planes stay in cache while all RoIs pass
 constexpr int64_t kChannels = 64;  // the same where channels are last
+constexpr int64_t kEight = 8;      // bins of a row that are computed together
 
 /// The greater lane by lane; a NaN is the greatest, and the first of equal ones stays.
 template <class C>
@@ -24,64 +26,126 @@ Span columns_of(const RoiProblem& problem, const RoiBins& roi) {
   return {roi.column_begin[0], roi.column_end[problem.pooled_width - 1]};
 }
 
-/// rows[x] = the greatest of column x in rows [first, last); returns whether one is NaN.
+/// One RoI over planes of the map: what does not depend on the channel.
 template <class T>
-bool greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last, const Span& span, Compute<T>* rows) {
+struct PlaneWindow {
   using C = Compute<T>;
-  Lanes<C> check{};
-  for (int64_t x = span.begin; x < span.end; x += kLanes<C>) {
-    const int count = static_cast<int>(span.end - x < kLanes<C> ? span.end - x : kLanes<C>);
-    Lanes<C> most = load(plane + first * width + x, count);
-    for (int64_t y = first + 1; y < last; ++y) most = greater<C>(most, load(plane + y * width + x, count));
-    store(rows + x - span.begin, most);
-    check += most != most ? most : Lanes<C>{};
-  }
-  return any_nan<C>(check);
-}
+  static constexpr C kInfinity = std::numeric_limits<C>::infinity();
 
-template <bool has_nan, class C>
-VISIONOPS_INLINE C greatest(const C* values, int64_t count) {
-  C most = values[0];
-  for (int64_t i = 1; i < count; ++i) {
-    if constexpr (has_nan) {
-      most = values[i] > most || values[i] != values[i] ? values[i] : most;
-    } else {
-      most = values[i] > most ? values[i] : most;
-    }
-  }
-  return most;
-}
+  const RoiProblem& problem;
+  const RoiBins& roi;
+  Span span;
+  int64_t bins_padded, row_stride;
+  bool has_empty_bins;
+  C* outside;        // (columns, bins_padded): 0 where a bin has the column, else -infinity
+  C* rows;           // (pooled_height, row_stride): the greatest of each column in a bin's rows
+  C* narrow_result;  // (pooled_height, pooled_width), before it is narrowed
 
-/// One channel of a RoI. rows has room for a row of the map, result for all bins.
-template <class T>
-void pool_plane(const RoiProblem& problem, const RoiBins& roi, const T* plane, T* out, Compute<T>* rows,
-                Compute<T>* result) {
-  using C = Compute<T>;
-  const int32_t *begin = roi.column_begin, *end = roi.column_end;
-  const Span span = columns_of(problem, roi);
-  C* to = result;
-  for (int64_t p = 0; p < problem.pooled_height; ++p) {
-    const int64_t first = roi.row_begin[p], last = roi.row_end[p];
-    const bool has_nan = first < last && greatest_of_rows(plane, problem.levels[0].width, first, last, span, rows);
+  PlaneWindow(const RoiProblem& problem, const RoiBins& roi, void* memory)
+      : problem(problem), roi(roi), span(columns_of(problem, roi)) {
+    bins_padded = padded(problem.pooled_width, kEight);
+    row_stride = padded(problem.levels[0].width, kLanes<C>);
+    outside = static_cast<C*>(memory);
+    rows = outside + problem.levels[0].width * bins_padded;
+    narrow_result = rows + problem.pooled_height * row_stride;
+    has_empty_bins = false;
+    for (int64_t p = 0; p < problem.pooled_height; ++p) has_empty_bins |= roi.row_begin[p] >= roi.row_end[p];
+    for (int64_t i = 0; i < (span.end - span.begin) * bins_padded; ++i) outside[i] = -kInfinity;
     for (int64_t q = 0; q < problem.pooled_width; ++q) {
-      const int64_t count = end[q] - begin[q];
-      const C* const from = rows + begin[q] - span.begin;
-      *to++ = first >= last || count <= 0 ? C(0) : has_nan ? greatest<true>(from, count) : greatest<false>(from, count);
+      has_empty_bins |= roi.column_begin[q] >= roi.column_end[q];
+      for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
+        outside[(x - span.begin) * bins_padded + q] = 0;
+      }
     }
   }
-  put(static_cast<const C*>(result), out, problem.pooled_height * problem.pooled_width);
-}
 
-int64_t row_values(const RoiProblem& problem) { return (problem.levels[0].width + 15) / 16 * 16; }
+  static int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+  static int64_t bytes(const RoiProblem& problem) {
+    const int64_t width = problem.levels[0].width, height = problem.pooled_height;
+    const int64_t values = width * padded(problem.pooled_width, kEight) + height * padded(width, kLanes<C>) +
+                           height * problem.pooled_width;
+    return values * int64_t{sizeof(C)};
+  }
+
+  /// Fills `rows`; returns whether all of it is less than infinity.
+  bool take_rows(const T* plane) const {
+    const int64_t width = problem.levels[0].width;
+    Lanes<C> check{};
+    for (int64_t p = 0; p < problem.pooled_height; ++p) {
+      const int64_t first = roi.row_begin[p], last = roi.row_end[p];
+      C* const row = rows + p * row_stride;
+      for (int64_t x = span.begin; x < span.end; x += kLanes<C>) {
+        const int count = static_cast<int>(span.end - x < kLanes<C> ? span.end - x : kLanes<C>);
+        Lanes<C> most = all_lanes(-kInfinity);
+        for (int64_t y = first; y < last; ++y) most = greater<C>(most, load(plane + y * width + x, count));
+        store(row + x - span.begin, most);
+        check += most < kInfinity ? Lanes<C>{} : most - most;
+      }
+    }
+    return !any_nan<C>(check);
+  }
+
+  /// Bins [p, p + count) of all columns by lanes over bins of a row: adding -infinity hides a column from a bin.
+  template <int count>
+  void take_columns(int64_t p, C* result) const {
+    for (int64_t q = 0; q < problem.pooled_width; q += kEight) {
+      Eight<C> most[count];
+      for (int i = 0; i < count; ++i) most[i] = Eight<C>{} - kInfinity;
+      for (int64_t x = 0; x < span.end - span.begin; ++x) {
+        Eight<C> hidden;
+        memcpy(&hidden, outside + x * bins_padded + q, sizeof hidden);
+        for (int i = 0; i < count; ++i) {
+          const Eight<C> value = rows[(p + i) * row_stride + x] + hidden;
+          most[i] = value > most[i] ? value : most[i];
+        }
+      }
+      const int64_t left = problem.pooled_width - q < kEight ? problem.pooled_width - q : kEight;
+      for (int i = 0; i < count; ++i) store_eight<C>(result + (p + i) * problem.pooled_width + q, most[i], left);
+    }
+  }
+
+  /// The same bin by bin: infinity less infinity would be NaN, and a NaN is the greatest.
+  void take_columns_of_each_bin(C* result) const {
+    for (int64_t p = 0; p < problem.pooled_height; ++p) {
+      const C* const row = rows + p * row_stride - span.begin;
+      for (int64_t q = 0; q < problem.pooled_width; ++q) {
+        C most = -kInfinity;
+        for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
+          most = row[x] > most || row[x] != row[x] ? row[x] : most;
+        }
+        *result++ = most;
+      }
+    }
+  }
+
+  void pool(const T* plane, T* out) const {
+    C* result = narrow_result;
+    if constexpr (std::is_same_v<T, C>) result = out;
+    if (take_rows(plane)) {
+      int64_t p = 0;
+      for (; p + 7 <= problem.pooled_height; p += 7) take_columns<7>(p, result);
+      for (; p < problem.pooled_height; ++p) take_columns<1>(p, result);
+    } else {
+      take_columns_of_each_bin(result);
+    }
+    if (has_empty_bins) {
+      for (int64_t p = 0; p < problem.pooled_height; ++p) {
+        for (int64_t q = 0; q < problem.pooled_width; ++q) {
+          const bool empty = roi.row_begin[p] >= roi.row_end[p] || roi.column_begin[q] >= roi.column_end[q];
+          if (empty) result[p * problem.pooled_width + q] = 0;
+        }
+      }
+    }
+    if constexpr (!std::is_same_v<T, C>) narrow(result, out, problem.pooled_height * problem.pooled_width);
+  }
+};
 
 /// Item i is RoI i % rois of the order and channels from i / rois * kPlanes on.
 template <class T>
 void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, void* scratch, int64_t begin,
                  int64_t end) {
-  using C = Compute<T>;
   const int64_t bins = problem.pooled_height * problem.pooled_width;
-  C* const rows = static_cast<C*>(scratch);
-  C* const result = rows + row_values(problem);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t k = table.order[item % problem.rois];
     const int64_t first = item / problem.rois * kPlanes;
@@ -92,12 +156,11 @@ void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, v
       memset(to, 0, static_cast<size_t>((last - first) * bins) * sizeof(T));
       continue;
     }
+    const PlaneWindow<T> window(problem, roi, scratch);
     const RoiLevel& level = problem.levels[0];
     const int64_t size = level.height * level.width;
     const T* plane = static_cast<const T*>(level.input) + (roi.map * problem.channels + first) * size;
-    for (int64_t c = first; c < last; ++c, plane += size, to += bins) {
-      pool_plane(problem, roi, plane, to, rows, result);
-    }
+    for (int64_t c = first; c < last; ++c, plane += size, to += bins) window.pool(plane, to);
   }
 }
 
@@ -180,9 +243,13 @@ int64_t roi_pool_items(const RoiProblem& problem) {
 }
 
 int64_t roi_pool_scratch_bytes(const RoiProblem& problem) {
-  const int64_t bytes = problem.dtype == DType::f64 ? 8 : 4;
-  if (problem.channels_last) return problem.levels[0].width * kChannels * bytes;
-  return (row_values(problem) + problem.pooled_height * problem.pooled_width) * bytes;
+  int64_t bytes = 0;
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    bytes = problem.channels_last ? problem.levels[0].width * kChannels * int64_t{sizeof(Compute<T>)}
+                                  : PlaneWindow<T>::bytes(problem);
+  });
+  return bytes;
 }
 
 void roi_pool(const RoiProblem& problem, const RoiBinsTable& table, void* out, void* scratch, int64_t begin,
