@@ -180,12 +180,7 @@ void backward_planes(const RoiProblem& problem, const RoiTable& table, const Roi
     if (lines.first == lines.last) continue;
     scratch.vectors.build(roi.x);
     for (int64_t c = part.channel; c < part.channel_end; ++c) {
-      const C* of_channel = scratch.grad;
-      if (std::is_same_v<T, C> && grad.strides[3] == 1 && grad.strides[2] == problem.pooled_width) {
-        of_channel = static_cast<const C*>(grad.data) + k * grad.strides[0] + c * grad.strides[1];
-      } else {
-        read_bins<T>(problem, grad, k, c, 1, 1, scratch.grad);
-      }
+      const C* const of_channel = bins_of<T>(problem, grad, k, c, scratch.grad);
       add_to_plane<T>(problem, roi, lines, part.level.width, of_channel, scratch, sums.at(c));
     }
   }

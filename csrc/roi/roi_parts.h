@@ -163,4 +163,17 @@ void read_bins(const RoiProblem& problem, const RoiResult& result, int64_t k, in
   }
 }
 
+/// One RoI's bins of a result or its gradient, of one channel, one after the other: where they lie, or read to `copy`.
+template <class T>
+const Compute<T>* bins_of(const RoiProblem& problem, const RoiResult& result, int64_t k, int64_t channel,
+                          Compute<T>* copy) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    if (result.strides[3] == 1 && result.strides[2] == problem.pooled_width) {
+      return static_cast<const T*>(result.data) + k * result.strides[0] + channel * result.strides[1];
+    }
+  }
+  read_bins<T>(problem, result, k, channel, 1, 1, copy);
+  return copy;
+}
+
 }  // namespace visionops::VISIONOPS_ISA

@@ -16,8 +16,8 @@ struct PoolScratch {
   using Row = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
 
   C* sums;
-  C* most;    // of a row of the map's columns in a bin's rows
-  Row* row;   // and which row has it
+  Row* key;   // of the greatest of each column in a bin's rows
+  Row* row;   // that has it
   C* output;  // (pooled_height, pooled_width) of one channel, or of kChannels
   C* grad;
   int64_t bytes;
@@ -27,15 +27,24 @@ struct PoolScratch {
     const int64_t sum_values = sum_bytes<T>(problem) / int64_t{sizeof(C)};
     const int64_t columns = parts_of(problem.levels[0].width, kLanes<C>) * kLanes<C>;
     sums = static_cast<C*>(base);
-    most = sums + sum_values;
-    row = reinterpret_cast<Row*>(most + columns);
+    key = reinterpret_cast<Row*>(sums + sum_values);
+    row = key + columns;
     output = reinterpret_cast<C*>(row + columns);
     grad = output + values;
     bytes = (sum_values + 2 * columns + 2 * values) * int64_t{sizeof(C)};
   }
 };
 
-/// Of each column of a bin's rows [first, last): the greatest, and the first row that has it.
+/// A number that two values share if they are equal, or both NaN: to compare it is quicker.
+template <class Key, class C>
+VISIONOPS_INLINE Key key_of(C value) {
+  const C unsigned_zero = value + C(0);
+  Key key;
+  memcpy(&key, &unsigned_zero, sizeof key);
+  return value != value ? std::numeric_limits<Key>::max() : key;
+}
+
+/// Of each column of a bin's rows [first, last): the key of the greatest, and the first row that has it.
 template <class T>
 void greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last, int64_t begin, int64_t end,
                       const PoolScratch<T>& scratch) {
@@ -52,7 +61,9 @@ void greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last
       most = take ? value : most;
       row = take ? Rows{} + static_cast<Row>(y) : row;
     }
-    store(scratch.most + x - begin, most);
+    const Lanes<C> unsigned_zero = most + Lanes<C>{};
+    const Rows key = most != most ? Rows{} + std::numeric_limits<Row>::max() : (Rows)unsigned_zero;
+    memcpy(scratch.key + x - begin, &key, sizeof key);
     memcpy(scratch.row + x - begin, &row, sizeof row);
   }
 }
@@ -60,26 +71,21 @@ void greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last
 /// Adds the bins of one channel; `sums` is where the plane's first pixel would lie.
 template <class T>
 void add_to_plane(const RoiProblem& problem, const RoiBins& roi, const Part& part, const T* plane,
-                  const PoolScratch<T>& scratch, Compute<T>* sums) {
-  using C = Compute<T>;
+                  const Compute<T>* output, const Compute<T>* grad, const PoolScratch<T>& scratch, Compute<T>* sums) {
   using Row = typename PoolScratch<T>::Row;
   const int64_t width = part.level.width;
   const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
-  const C *output = scratch.output, *grad = scratch.grad;
   for (int64_t p = 0; p < problem.pooled_height; ++p, output += problem.pooled_width, grad += problem.pooled_width) {
     const int64_t first = roi.row_begin[p], last = roi.row_end[p];
     if (first >= last || first >= part.row_end || last <= part.row) continue;
     greatest_of_rows(plane, width, first, last, left, right, scratch);
     for (int64_t q = 0; q < problem.pooled_width; ++q) {
-      const C most = output[q];
-      const bool is_nan = most != most;
+      const Row most = key_of<Row>(output[q]);
       // The first row of all columns that have the bin's greatest, and of those in it the first column.
       Row row = std::numeric_limits<Row>::max();
       int64_t column = 0;
       for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-        const C value = scratch.most[x - left];
-        const bool same = is_nan ? value != value : value == most;
-        const bool sooner = same & (scratch.row[x - left] < row);
+        const bool sooner = (scratch.key[x - left] == most) & (scratch.row[x - left] < row);
         row = sooner ? scratch.row[x - left] : row;
         column = sooner ? x : column;
       }
@@ -149,9 +155,8 @@ void backward_part(const RoiProblem& problem, const RoiBinsTable& table, const R
       }
     } else {
       for (int64_t c = part.channel; c < part.channel_end; ++c) {
-        read_bins<T>(problem, output, k, c, 1, 1, scratch.output);
-        read_bins<T>(problem, grad, k, c, 1, 1, scratch.grad);
-        add_to_plane<T>(problem, roi, part, image + c * plane, scratch, sums.at(c));
+        add_to_plane<T>(problem, roi, part, image + c * plane, bins_of<T>(problem, output, k, c, scratch.output),
+                        bins_of<T>(problem, grad, k, c, scratch.grad), scratch, sums.at(c));
       }
     }
   }
