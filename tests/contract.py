@@ -81,13 +81,13 @@ def reference_of(public: Public) -> Any:
 
 def has_floats(case: Case) -> bool:
     """Whether the dtype under test changes anything."""
-    return any(_is_float(value) for value in (*case.args, *case.kwargs.values()))
+    return any(_is_float(value) for value in _values(case))
 
 
 def first_smooth(public: Public) -> Case:
     """The first case whose float arrays all hold something: small, and made to have no ties."""
     return next(
-        case for case in cases_of(public) if has_floats(case) and all(a.size for a in case.args if _is_float(a))
+        case for case in cases_of(public) if has_floats(case) and all(a.size for a in _values(case) if _is_float(a))
     )
 
 
@@ -95,6 +95,8 @@ def tensors(case: Case, dtype: torch.dtype, device: str = "cpu") -> tuple[list[A
     """Arguments for the operation."""
 
     def convert(value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert(v) for v in value]
         if not isinstance(value, np.ndarray):
             return value
         tensor = torch.from_numpy(value.copy()).to(device)
@@ -107,6 +109,8 @@ def arrays(args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str
     """Arguments for the reference: what the operation saw, bfloat16 as float32."""
 
     def convert(value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert(v) for v in value]
         return to_numpy(value) if isinstance(value, torch.Tensor) else value
 
     return [convert(a) for a in args], {k: convert(v) for k, v in kwargs.items()}
@@ -121,6 +125,12 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 def outputs(result: Any) -> tuple[Any, ...]:
     """The tensors or arrays that an operation returned."""
     return result if isinstance(result, tuple) else (result,)
+
+
+def _values(case: Case) -> list[Any]:
+    """All arguments, those of a list one by one."""
+    values = (*case.args, *case.kwargs.values())
+    return [v for value in values for v in (value if isinstance(value, list) else [value])]
 
 
 def _is_float(value: Any) -> bool:

@@ -40,6 +40,7 @@ TWICE = {
     "max_pool2d_backward",
     "max_pool2d_with_offsets",
     "max_unpool2d",
+    "roi_align",
     "spatial_pyramid_pool",
 }
 # Of the order in which an emulated GPU runs blocks and threads, which no dtype changes.
@@ -78,7 +79,8 @@ def _smooth_call(target: Target) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _floating(args: list[Any]) -> list[int]:
-    return [i for i, a in enumerate(args) if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    # Coordinates that stay float32 have no gradient.
+    return [i for i, a in enumerate(args) if isinstance(a, torch.Tensor) and a.dtype == torch.float64]
 
 
 class _Recorder(TorchDispatchMode):

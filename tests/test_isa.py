@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 # Rooms whose result is a decision; elsewhere products and sums are fused where the instruction set can.
 EXACT = ("boxes", "suppression")
+SUMMED = 100  # terms of a gradient, about
 
 
 def results() -> dict[str, Any]:
@@ -38,13 +39,14 @@ def results() -> dict[str, Any]:
                     args = [a.requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a for a in args]
                 values = []
                 for tensor in outputs(public.function(*args, **kwargs)):
-                    values.append(tensor)
+                    values.append((tensor, case.terms))
                     if tensor.requires_grad:
                         tensor.float().sum().backward()
-                        values += [a.grad for a in args if torch.is_tensor(a) and a.grad is not None]
-                for i, value in enumerate(values):
+                        grads = [a.grad for a in args if torch.is_tensor(a) and a.grad is not None]
+                        values += [(grad, max(case.terms, SUMMED)) for grad in grads]
+                for i, (value, terms) in enumerate(values):
                     kind = str(value.dtype).removeprefix("torch.")
-                    found[f"{public.room} {kind} {case.terms} {name} {case.name} {dtype} {i}"] = to_numpy(value)
+                    found[f"{public.room} {kind} {terms} {name} {case.name} {dtype} {i}"] = to_numpy(value)
     return found
 
 

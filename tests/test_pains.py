@@ -10,7 +10,16 @@ import pytest
 import torch
 
 import visionops
-from visionops import batched_nms, box_iou, fused_batch_norm, max_pool2d_backward, max_pool2d_with_offsets, nms
+from visionops import (
+    batched_nms,
+    box_iou,
+    fused_batch_norm,
+    max_pool2d_backward,
+    max_pool2d_with_offsets,
+    nms,
+    roi_align,
+    roi_pool,
+)
 from visionops.nn import FrozenBatchNorm2d
 from visionops.pool.max_pool2d import MAX_POOL2D_BACKWARD
 
@@ -183,3 +192,112 @@ def test_row_24_the_gradient_of_pooling_is_the_same_bits_in_every_run() -> None:
                 torch.ops.visionops.emulation_seed(seed)  # of the order in which threads and blocks run
             got = max_pool2d_backward(grad.to(where), offsets.to(where), grad.shape, 3, 1, 1, backend=backend.name)
             assert torch.equal(got.cpu(), expected)
+
+
+MAP = torch.arange(1, 37.0).view(1, 1, 6, 6)
+ROI = torch.tensor([[0.0, 1, 1, 4, 4]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_row_9_narrow_maps_are_pooled_natively(dtype: torch.dtype) -> None:
+    # Coordinates that bfloat16 does not hold stay beside the map in float32.
+    wide = torch.zeros(1, 1, 4, 1400, dtype=dtype)
+    wide[..., 1333:] = 1
+    beside = torch.tensor([[0.0, 1333, 0, 1335, 3]])
+    with torch.autocast("cpu", dtype):
+        assert roi_align(wide, beside, 1, sampling_ratio=1).item() == 1
+        assert roi_align(wide, [beside[:, 1:]], 1, aligned=True).dtype == dtype
+    assert roi_pool(MAP.to(dtype), ROI, 2).dtype == dtype
+
+
+@pytest.mark.measured
+def test_row_9_no_copy_of_a_narrow_map() -> None:
+    code = (
+        "import re, torch, visionops as vo\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1)) / 1024\n"
+        "x = torch.zeros(1, 16, 1500, 1500, dtype=torch.bfloat16); b = torch.tensor([[0, 1., 1, 99, 99]])\n"
+        "vo.roi_align(x[:, :1, :9, :9], b, 7); before = peak()\n"
+        "with torch.autocast('cpu', torch.bfloat16): vo.roi_align(x, b, 7); vo.roi_pool(x, b, 7)\n"
+        "print(peak() - before)"
+    )
+    assert _run(code) < 16
+
+
+@pytest.mark.measured
+def test_row_10_few_large_regions_use_all_threads() -> None:
+    code = (
+        "import time, torch, visionops as vo\n"
+        "torch.set_num_threads(2); x = torch.rand(1, 256, 200, 250)\n"
+        "b = torch.tensor([[0, 0., 0, 1000, 800], [0, 5, 5, 990, 800], [0, 9, 1, 999, 700]])\n"
+        "vo.roi_align(x, b, 7, .25)\n"
+        "own, all = time.thread_time(), time.process_time()\n"
+        "for _ in range(20): vo.roi_align(x, b, 7, .25)\n"
+        "print(1 - (time.thread_time() - own) / (time.process_time() - all))"
+    )
+    assert _run(code) > 0.3
+
+
+def test_row_11_wild_regions_are_zeros_or_an_error() -> None:
+    wild = [torch.nan, torch.inf, -torch.inf]
+    rows = torch.stack([ROI[0].index_fill(0, torch.tensor(i), value) for i in range(5) for value in wild])
+    for operation in (roi_align, roi_pool):
+        leaf = MAP.clone().requires_grad_()
+        result = operation(leaf, rows, 2)
+        assert (result == 0).all()
+        result.sum().backward()
+        assert leaf.grad is not None
+        assert (leaf.grad == 0).all()
+        for index in (1.0, 999_999.0, -1.0, -100_000.0):
+            with pytest.raises(ValueError, match="expected the index of an image"):
+                operation(MAP, torch.tensor([[index, 1, 1, 4, 4]]), 2)
+    # Adaptive sampling of 14,286 x 14,286 samples a bin, and more than can be counted.
+    for side in (1e5, 1e12, 3e38):
+        assert roi_align(MAP, torch.tensor([[0.0, 0, 0, side, side]]), 7).isfinite().all()
+    inverted = torch.tensor([[0.0, 1, 4, 4, 1]])
+    assert (roi_align(MAP, inverted, 2, aligned=True) == 0).all()
+
+
+def test_row_12_narrow_maps_are_summed_in_float32() -> None:
+    fifty = torch.full((1, 1, 70, 70), 50.0, dtype=torch.float16)
+    assert roi_align(fifty, torch.tensor([[0.0, 2, 2, 66, 66]]), 1).item() == 50
+    leaf = torch.zeros(1, 1, 1, 1, dtype=torch.float16, requires_grad=True)
+    # 4096 + 1 is 4096 in float16: added one by one, the gradient would stop there.
+    roi_align(leaf, torch.tensor([[0.0, 0, 0, 1, 1]]).repeat(5000, 1), 1).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.item() == 5000
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_row_13_nan_propagates_and_minus_infinity_stays(dtype: torch.dtype) -> None:
+    image = torch.full((1, 3, 4, 4), -torch.inf, dtype=dtype)
+    image[0, 1, 2, 2] = torch.nan
+    image[0, 2] = -60_000.0
+    for layout in (image, image.contiguous(memory_format=torch.channels_last)):
+        result = roi_pool(layout, torch.tensor([[0.0, 0, 0, 3, 3]]), 1).flatten()
+        assert result[0] == -torch.inf
+        assert result[1].isnan()
+        assert result[2] == image[0, 2, 0, 0]
+
+
+def test_row_14_the_gradient_is_the_same_in_every_run() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 16, 40, 40, generator=generator, requires_grad=True)
+    rows = torch.rand(300, 5, generator=generator) * 30
+    rows[:, 0], rows[:, 3:] = 0, rows[:, 1:3] + rows[:, 3:]
+    grad = torch.randn(300, 16, 7, 7, generator=generator)
+    results = [torch.autograd.grad(roi_align(image, rows, 7), image, grad)[0] for _ in range(3)]
+    assert all(torch.equal(results[0], other) for other in results)
+
+
+def test_row_22_scales_are_each_call_s_own() -> None:
+    module = visionops.nn.MultiScaleRoIAlign(["fine", "coarse"], 1, 2)
+    maps = {"fine": torch.rand(1, 1, 64, 64), "coarse": torch.rand(1, 1, 32, 32)}
+    boxes = [torch.tensor([[0.0, 0, 200, 200], [8, 8, 30, 30]])]
+    first, second = module(maps, boxes, [(256, 256)]), module(maps, boxes, [(512, 512)])
+    fresh = visionops.nn.MultiScaleRoIAlign(["fine", "coarse"], 1, 2)(maps, boxes, [(512, 512)])
+    assert torch.equal(second, fresh)
+    assert not torch.equal(first, second)
+    # One operation for all levels, and nothing that depends on values: it can be traced as one graph.
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(maps, boxes, [(256, 256)]), first)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from visionops.boxes import *
     from visionops.norm import *
     from visionops.pool import *
+    from visionops.roi import *
     from visionops.suppression import *
 
-ROOMS = ("boxes", "norm", "pool", "suppression")
+ROOMS = ("boxes", "norm", "pool", "roi", "suppression")
 _SUBPACKAGES = ("nn", "numpy", "testing", *ROOMS)
 
 __version__ = "0.1.0"

@@ -100,10 +100,15 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a finite number above 0, got {value}")
 
 
-def count(name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is an integer, ValueError if it is negative."""
+def integer(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is an integer."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+
+
+def count(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is an integer, ValueError if it is negative."""
+    integer(name, value)
     if value < 0:
         raise ValueError(f"{name}: expected 0 or more, got {value}")
 
@@ -124,6 +129,18 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
             raise ValueError(f"{name}: expected 0 or more, got {side}")
     height, width = value
     return float(height), float(width)
+
+
+def output_pair(output_size: Any) -> tuple[int, int]:
+    """(height, width) of the bins; raise unless it is one or two integers, 1 or more."""
+    pair = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(pair) != 2:
+        raise ValueError(f"output_size: expected an integer or (height, width), got {output_size!r}")
+    for side in pair:
+        count("output_size", side)
+        if side < 1:
+            raise ValueError(f"output_size: expected 1 or more, got {side}")
+    return pair
 
 
 def suppression_options(

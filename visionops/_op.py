@@ -203,7 +203,9 @@ class Op:
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
         """Run the backend named, or the first that can run on the device and dtype of the first argument."""
-        key = (args[0].device, args[0].dtype, backend)
+        # Operations on several maps take a list of them first.
+        first = args[0][0] if type(args[0]) is list else args[0]
+        key = (first.device, first.dtype, backend)
         functions = self._chosen.get(key)
         if functions is None:
             functions = self._choose(*key)
@@ -234,7 +236,8 @@ class Op:
         raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
 
     def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
-        save_inputs = gradient.save  # torch.compile follows a function that it closes over, but not a Gradient
+        # torch.compile follows functions that it closes over, but not what holds them.
+        save_inputs, differentiate = gradient.save, gradient.backward
 
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
@@ -244,7 +247,7 @@ class Op:
             generate_vmap_rule = True
             forward = staticmethod(raw)
             setup_context = staticmethod(save)
-            backward = staticmethod(gradient.backward)
+            backward = staticmethod(differentiate)
 
         Differentiable.__name__ = self.name
         return Differentiable.apply

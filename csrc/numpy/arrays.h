@@ -61,6 +61,7 @@ inline void parallel(int64_t count, int64_t grain, const Body& body) {
 }
 
 void register_boxes(py::module_& m);
+void register_roi(py::module_& m);
 void register_suppression(py::module_& m);
 
 }  // namespace visionops

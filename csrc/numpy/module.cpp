@@ -9,6 +9,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("get_num_threads", [] { return thread_count(); });
   m.def("set_num_threads", [](int count) { thread_count() = count; });
   register_boxes(m);
+  register_roi(m);
   register_suppression(m);
 }
 

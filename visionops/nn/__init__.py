@@ -3,6 +3,7 @@
 from visionops.nn.convert import Conversion, convert
 from visionops.nn.norm import BatchNorm2d, FrozenBatchNorm2d
 from visionops.nn.pool import AvgPool2d, MaxPool2d, MaxUnpool2d, SpatialPyramidPool
+from visionops.nn.roi import MultiScaleRoIAlign, RoIAlign, RoIPool
 
 __all__ = [
     "AvgPool2d",
@@ -11,6 +12,9 @@ __all__ = [
     "FrozenBatchNorm2d",
     "MaxPool2d",
     "MaxUnpool2d",
+    "MultiScaleRoIAlign",
+    "RoIAlign",
+    "RoIPool",
     "SpatialPyramidPool",
     "convert",
 ]

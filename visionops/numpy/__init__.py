@@ -14,6 +14,7 @@ from visionops.numpy.boxes import (
     remove_small_boxes,
     wh_iou,
 )
+from visionops.numpy.roi import roi_align
 from visionops.numpy.suppression import batched_nms, fast_nms, mask_matrix_nms, matrix_nms, nms, soft_nms
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "matrix_nms",
     "nms",
     "remove_small_boxes",
+    "roi_align",
     "set_num_threads",
     "soft_nms",
     "wh_iou",

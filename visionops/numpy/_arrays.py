@@ -26,10 +26,12 @@ def contiguous(array: NDArray[Any]) -> NDArray[Any]:
     return np.require(array, native, ("C_CONTIGUOUS", "ALIGNED"))
 
 
-def boxes_of(name: str, value: Any, letters: str, *, ndim: int | None = None, min_ndim: int = 1) -> NDArray[Any]:
+def boxes_of(
+    name: str, value: Any, letters: str, *, columns: int = 4, ndim: int | None = None, min_ndim: int = 1
+) -> NDArray[Any]:
     """`value` as contiguous boxes of numbers; raise unless it is an array whose shape fits."""
     array = array_of(name, value)
-    _check.columns(name, array, 4, letters, ndim=ndim, min_ndim=min_ndim)
+    _check.columns(name, array, columns, letters, ndim=ndim, min_ndim=min_ndim)
     _check.dtype(name, array, NUMBERS, "floating or integer")
     return array
 

@@ -17,6 +17,17 @@ def clip_boxes_to_image(boxes: NDArray[Any], height: float, width: float) -> NDA
 def remove_small_boxes(boxes: NDArray[Any], min_size: float) -> NDArray[np.int64]: ...
 def masks_to_boxes(masks: NDArray[Any]) -> NDArray[np.float32]: ...
 def mask_iou(masks1: NDArray[Any], masks2: NDArray[Any]) -> NDArray[np.float32]: ...
+def roi_align(
+    input: NDArray[Any],
+    boxes: NDArray[Any],
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    maximum: bool,
+    channels_last: bool,
+) -> NDArray[Any]: ...
 def nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],

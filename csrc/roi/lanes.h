@@ -1,0 +1,160 @@
+// Vectors of 64 bytes for kernels on the CPU: loads that widen 16-bit types, loads and stores of a part.
+#pragma once
+
+#include <cstring>
+
+#include "common/dtype.h"
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+// Vectors wider than the machine's are split by the compiler, which says so where one is passed to a function.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+#define VISIONOPS_INLINE inline __attribute__((always_inline))
+
+namespace visionops::VISIONOPS_ISA {
+
+template <class C>
+struct LanesOf {
+  typedef C type __attribute__((vector_size(64)));
+};
+
+template <class C>
+using Lanes = typename LanesOf<C>::type;
+
+template <class C>
+constexpr int kLanes = 64 / sizeof(C);
+
+/// The number of lanes over values of storage type T.
+template <class T>
+constexpr int kLanesOver = kLanes<Compute<T>>;
+
+template <class C>
+VISIONOPS_INLINE Lanes<C> all_lanes(C value) {
+  return value - Lanes<C>{};
+}
+
+VISIONOPS_INLINE Lanes<float> load(const float* from) {
+  Lanes<float> lanes;
+  memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+
+VISIONOPS_INLINE Lanes<double> load(const double* from) {
+  Lanes<double> lanes;
+  memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+
+VISIONOPS_INLINE Lanes<float> load(const bf16* from) {
+  typedef uint16_t Narrow __attribute__((vector_size(32)));
+  typedef uint32_t Wide __attribute__((vector_size(64)));
+  Narrow bits;
+  memcpy(&bits, from, sizeof bits);
+  return (Lanes<float>)(__builtin_convertvector(bits, Wide) << 16);
+}
+
+VISIONOPS_INLINE Lanes<float> load(const f16* from) {
+  Lanes<float> lanes;
+#if defined(__AVX512F__)
+  // GCC 12 warns of its own header in the form without a mask.
+  const __m512 wide = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  memcpy(&lanes, &wide, sizeof lanes);
+#else
+  float wide[16];
+  widen(from, wide, 16);
+  memcpy(&lanes, wide, sizeof lanes);
+#endif
+  return lanes;
+}
+
+/// The first n lanes, the others 0.
+template <class T>
+VISIONOPS_INLINE Lanes<Compute<T>> load(const T* from, int n) {
+  if (n >= kLanesOver<T>) return load(from);
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return (Lanes<float>)_mm512_maskz_loadu_ps((1u << n) - 1u, from);
+  if constexpr (std::is_same_v<T, double>) return (Lanes<double>)_mm512_maskz_loadu_pd((1u << n) - 1u, from);
+#endif
+  T part[kLanesOver<T>] = {};
+  memcpy(part, from, static_cast<size_t>(n) * sizeof(T));
+  return load(static_cast<const T*>(part));
+}
+
+template <class C>
+VISIONOPS_INLINE void store(C* to, const Lanes<C>& lanes) {
+  memcpy(to, &lanes, sizeof lanes);
+}
+
+template <class C>
+VISIONOPS_INLINE void store(C* to, const Lanes<C>& lanes, int n) {
+  if (n >= kLanes<C>) return store(to, lanes);
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<C, float>) return _mm512_mask_storeu_ps(to, (1u << n) - 1u, (__m512)lanes);
+  if constexpr (std::is_same_v<C, double>) return _mm512_mask_storeu_pd(to, (1u << n) - 1u, (__m512d)lanes);
+#endif
+  memcpy(to, &lanes, static_cast<size_t>(n) * sizeof(C));
+}
+
+/// Whether a lane is NaN.
+template <class C>
+VISIONOPS_INLINE bool any_nan(const Lanes<C>& lanes) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<C, float>) return _mm512_cmp_ps_mask((__m512)lanes, (__m512)lanes, _CMP_UNORD_Q) != 0;
+  if constexpr (std::is_same_v<C, double>) return _mm512_cmp_pd_mask((__m512d)lanes, (__m512d)lanes, _CMP_UNORD_Q) != 0;
+#endif
+  const auto unordered = lanes != lanes;
+  uint64_t words[8], any = 0;
+  memcpy(words, &unordered, sizeof words);
+  for (const uint64_t word : words) any |= word;
+  return any != 0;
+}
+
+/// A vector of 8 values.
+template <class C>
+struct EightOf {
+  typedef C type __attribute__((vector_size(8 * sizeof(C))));
+};
+
+template <class C>
+using Eight = typename EightOf<C>::type;
+
+/// Stores the first n, at most 8.
+template <class C>
+VISIONOPS_INLINE void store_eight(C* to, const Eight<C>& values, int64_t n) {
+#if defined(__AVX512VL__)
+  const auto mask = static_cast<__mmask8>((1u << n) - 1u);
+  if constexpr (std::is_same_v<C, float>) return _mm256_mask_storeu_ps(to, mask, (__m256)values);
+  if constexpr (std::is_same_v<C, double>) return _mm512_mask_storeu_pd(to, mask, (__m512d)values);
+#endif
+  memcpy(to, &values, static_cast<size_t>(n) * sizeof(C));
+}
+
+/// Calls run(std::integral_constant<int, n>, lanes of the last) for the n vectors, at most 4, that hold `count` values.
+template <class C, class Run>
+VISIONOPS_INLINE void with_vectors(int64_t count, Run&& run) {
+  constexpr int lanes = kLanes<C>;
+  if (count > 3 * lanes) {
+    run(std::integral_constant<int, 4>{}, count < 4 * lanes ? static_cast<int>(count - 3 * lanes) : lanes);
+  } else if (count > 2 * lanes) {
+    run(std::integral_constant<int, 3>{}, static_cast<int>(count - 2 * lanes));
+  } else if (count > lanes) {
+    run(std::integral_constant<int, 2>{}, static_cast<int>(count - lanes));
+  } else {
+    run(std::integral_constant<int, 1>{}, static_cast<int>(count));
+  }
+}
+
+/// Narrows n values to their storage type, or copies them.
+template <class T>
+VISIONOPS_INLINE void put(const Compute<T>* from, T* to, int64_t n) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  } else {
+    narrow(from, to, n);
+  }
+}
+
+}  // namespace visionops::VISIONOPS_ISA

@@ -1,0 +1,55 @@
+// Computes the pixels of all RoIs' bins, which roi_pool.h describes.
+#pragma once
+
+#include <stdexcept>
+#include <vector>
+
+#include "roi/roi_box.h"
+#include "roi/roi_order.h"
+#include "roi/roi_pool.h"
+
+namespace visionops {
+
+class RoiBinTable {
+ public:
+  explicit RoiBinTable(const RoiProblem& problem) : rois_(problem.rois) {
+    const int64_t height = problem.pooled_height, width = problem.pooled_width;
+    edges_.resize(problem.rois * 2 * (height + width));
+    host::visit_floating(problem.boxes_dtype, [&](auto box) {
+      using B = typename decltype(box)::type;
+      const B* const boxes = static_cast<const B*>(problem.boxes);
+      int32_t* edges = edges_.data();
+      for (int64_t k = 0; k < problem.rois; ++k, edges += 2 * (height + width)) {
+        rois_[k] = {map_of(problem, host::load_roi(boxes + 5 * k), edges), edges, edges + height, edges + 2 * height,
+                    edges + 2 * height + width};
+      }
+    });
+    order_.build(
+        problem.rois, problem.batch, [&](int64_t k) { return rois_[k].map; },
+        [&](int64_t k) { return rois_[k].row_begin[0]; });
+    table_ = {rois_.data(), order_.order.data(), order_.begin.data()};
+  }
+
+  const RoiBinsTable& table() const { return table_; }
+
+ private:
+  static int64_t map_of(const RoiProblem& problem, const host::RoiBox& box, int32_t* edges) {
+    if (!box.is_finite()) return -1;
+    if (!box.has_image(problem.batch)) throw std::invalid_argument(host::kNoSuchImage);
+    const RoiLevel& level = problem.levels[0];
+    const int64_t height = problem.pooled_height, width = problem.pooled_width;
+    const host::PoolAxis y = host::pool_axis(box.y1, box.y2, level.spatial_scale, height, level.height);
+    const host::PoolAxis x = host::pool_axis(box.x1, box.x2, level.spatial_scale, width, level.width);
+    if (!y.is_valid() || !x.is_valid()) return -1;
+    for (int64_t p = 0; p < height; ++p) y.pixels(p, edges[p], edges[height + p]);
+    for (int64_t q = 0; q < width; ++q) x.pixels(q, edges[2 * height + q], edges[2 * height + width + q]);
+    return static_cast<int64_t>(box.image);
+  }
+
+  std::vector<RoiBins> rois_;
+  std::vector<int32_t> edges_;
+  RoiOrder order_;
+  RoiBinsTable table_{};
+};
+
+}  // namespace visionops

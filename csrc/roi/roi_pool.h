@@ -1,0 +1,46 @@
+// RoIPool: the maximum of the pixels of each bin, which are whole ones.
+#pragma once
+
+#include "roi/roi.h"
+
+namespace visionops {
+
+/// The pixels of one RoI's bins, computed once by roi_bins.h.
+struct RoiBins {
+  int64_t map;                               // of the batch; -1: the RoI is empty, zeros
+  const int32_t *row_begin, *row_end;        // (pooled_height) each
+  const int32_t *column_begin, *column_end;  // (pooled_width) each
+};
+
+struct RoiBinsTable {
+  const RoiBins* rois;
+  const int64_t* order;  // RoIs by map, then by first row, then ascending; the empty ones last
+  const int64_t* begin;  // those of map m are [begin[m], begin[m + 1]) of the order
+};
+
+using RoiPoolItems = int64_t(const RoiProblem& problem);
+VISIONOPS_KERNEL(RoiPoolItems, roi_pool_items)
+
+/// Bytes of scratch that a call needs, aligned to 64.
+using RoiPoolScratchBytes = int64_t(const RoiProblem& problem);
+VISIONOPS_KERNEL(RoiPoolScratchBytes, roi_pool_scratch_bytes)
+
+/// Writes the items [begin, end) of out, (rois, channels, pooled_height, pooled_width), channels last if the map is.
+/// A NaN is greater than every number; a bin without pixels is 0.
+using RoiPool = void(const RoiProblem& problem, const RoiBinsTable& table, void* out, void* scratch, int64_t begin,
+                     int64_t end);
+VISIONOPS_KERNEL(RoiPool, roi_pool)
+
+using RoiPoolBackwardItems = int64_t(const RoiProblem& problem);
+VISIONOPS_KERNEL(RoiPoolBackwardItems, roi_pool_backward_items)
+
+using RoiPoolBackwardScratchBytes = int64_t(const RoiProblem& problem);
+VISIONOPS_KERNEL(RoiPoolBackwardScratchBytes, roi_pool_backward_scratch_bytes)
+
+/// Writes the items [begin, end) of grad_input, laid out as the map. A bin's gradient goes to its first pixel, in
+/// row-major order, that equals `output`, the result of roi_pool for this map.
+using RoiPoolBackward = void(const RoiProblem& problem, const RoiBinsTable& table, const RoiResult& output,
+                             const RoiResult& grad, void* grad_input, void* scratch, int64_t begin, int64_t end);
+VISIONOPS_KERNEL(RoiPoolBackward, roi_pool_backward)
+
+}  // namespace visionops

@@ -1,0 +1,189 @@
+// RoIPool on the CPU, backward: each bin's gradient goes to the first of its pixels that is the bin's maximum.
+#include <limits>
+
+#include "roi/lanes.h"
+#include "roi/roi_parts.h"
+#include "roi/roi_pool.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+/// Scratch of one call: with `base` null only its size.
+template <class T>
+struct PoolScratch {
+  using C = Compute<T>;
+
+  using Row = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
+
+  C* sums;
+  Row* key;   // of the greatest of each column in a bin's rows
+  Row* row;   // that has it
+  C* output;  // (pooled_height, pooled_width) of one channel, or of kChannels
+  C* grad;
+  int64_t bytes;
+
+  PoolScratch(const RoiProblem& problem, void* base) {
+    const int64_t values = problem.pooled_height * problem.pooled_width * (problem.channels_last ? kChannels : 1);
+    const int64_t sum_values = sum_bytes<T>(problem) / int64_t{sizeof(C)};
+    const int64_t columns = parts_of(problem.levels[0].width, kLanes<C>) * kLanes<C>;
+    sums = static_cast<C*>(base);
+    key = reinterpret_cast<Row*>(sums + sum_values);
+    row = key + columns;
+    output = reinterpret_cast<C*>(row + columns);
+    grad = output + values;
+    bytes = (sum_values + 2 * columns + 2 * values) * int64_t{sizeof(C)};
+  }
+};
+
+/// A number that two values share if they are equal, or both NaN: to compare it is quicker.
+template <class Key, class C>
+VISIONOPS_INLINE Key key_of(C value) {
+  const C unsigned_zero = value + C(0);
+  Key key;
+  memcpy(&key, &unsigned_zero, sizeof key);
+  return value != value ? std::numeric_limits<Key>::max() : key;
+}
+
+/// Of each column of a bin's rows [first, last): the key of the greatest, and the first row that has it.
+template <class T>
+void greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last, int64_t begin, int64_t end,
+                      const PoolScratch<T>& scratch) {
+  using C = Compute<T>;
+  using Rows = decltype(Lanes<C>{} == Lanes<C>{});
+  using Row = typename PoolScratch<T>::Row;
+  for (int64_t x = begin; x < end; x += kLanes<C>) {
+    const int count = static_cast<int>(end - x < kLanes<C> ? end - x : kLanes<C>);
+    Lanes<C> most = load(plane + first * width + x, count);
+    Rows row = Rows{} + static_cast<Row>(first);
+    for (int64_t y = first + 1; y < last; ++y) {
+      const Lanes<C> value = load(plane + y * width + x, count);
+      const Rows take = (value > most) | ((value != value) & (most == most));
+      most = take ? value : most;
+      row = take ? Rows{} + static_cast<Row>(y) : row;
+    }
+    const Lanes<C> unsigned_zero = most + Lanes<C>{};
+    const Rows key = most != most ? Rows{} + std::numeric_limits<Row>::max() : (Rows)unsigned_zero;
+    memcpy(scratch.key + x - begin, &key, sizeof key);
+    memcpy(scratch.row + x - begin, &row, sizeof row);
+  }
+}
+
+/// Adds the bins of one channel; `sums` is where the plane's first pixel would lie.
+template <class T>
+void add_to_plane(const RoiProblem& problem, const RoiBins& roi, const Part& part, const T* plane,
+                  const Compute<T>* output, const Compute<T>* grad, const PoolScratch<T>& scratch, Compute<T>* sums) {
+  using Row = typename PoolScratch<T>::Row;
+  const int64_t width = part.level.width;
+  const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
+  for (int64_t p = 0; p < problem.pooled_height; ++p, output += problem.pooled_width, grad += problem.pooled_width) {
+    const int64_t first = roi.row_begin[p], last = roi.row_end[p];
+    if (first >= last || first >= part.row_end || last <= part.row) continue;
+    greatest_of_rows(plane, width, first, last, left, right, scratch);
+    for (int64_t q = 0; q < problem.pooled_width; ++q) {
+      const Row most = key_of<Row>(output[q]);
+      // The first row of all columns that have the bin's greatest, and of those in it the first column.
+      Row row = std::numeric_limits<Row>::max();
+      int64_t column = 0;
+      for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
+        const bool sooner = (scratch.key[x - left] == most) & (scratch.row[x - left] < row);
+        row = sooner ? scratch.row[x - left] : row;
+        column = sooner ? x : column;
+      }
+      if (row >= part.row && row < part.row_end) sums[row * width + column] += grad[q];
+    }
+  }
+}
+
+/// Adds the bins of `vectors` vectors of channels, the last of `tail` lanes, of a row of bins.
+template <int vectors, class T>
+void add_to_pixels(const RoiProblem& problem, const RoiBins& roi, const Part& part, const T* image, int tail,
+                   const PoolScratch<T>& scratch, int64_t pixel_size, Compute<T>* sums) {
+  using C = Compute<T>;
+  constexpr int64_t stride = vectors * kLanes<C>;
+  const int64_t width = part.level.width;
+  const C *output = scratch.output, *grad = scratch.grad;
+  const auto lanes = [&](int v) { return v + 1 < vectors ? kLanes<C> : tail; };
+  for (int64_t p = 0; p < problem.pooled_height; ++p) {
+    const int64_t first = roi.row_begin[p], last = roi.row_end[p];
+    for (int64_t q = 0; q < problem.pooled_width; ++q, output += stride, grad += stride) {
+      const int64_t begin = roi.column_begin[q], end = roi.column_end[q];
+      // What is left of the gradient: 0 once it was added.
+      Lanes<C> most[vectors], left[vectors];
+      for (int v = 0; v < vectors; ++v) {
+        most[v] = load(output + v * kLanes<C>);
+        left[v] = load(grad + v * kLanes<C>);
+      }
+      for (int64_t y = first; y < last && y < part.row_end; ++y) {
+        for (int64_t x = begin; x < end; ++x) {
+          const T* const pixel = image + (y * width + x) * problem.channels;
+          C* const sum = sums + (y * width + x) * pixel_size;
+          for (int v = 0; v < vectors; ++v) {
+            const Lanes<C> value = load(pixel + v * kLanes<C>, lanes(v));
+            const auto same = (value == most[v]) | ((value != value) & (most[v] != most[v]));
+            if (y >= part.row) {
+              const Lanes<C> before = load(static_cast<const C*>(sum + v * kLanes<C>), lanes(v));
+              store(sum + v * kLanes<C>, before + (same ? left[v] : Lanes<C>{}), lanes(v));
+            }
+            left[v] = same ? Lanes<C>{} : left[v];
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void backward_part(const RoiProblem& problem, const RoiBinsTable& table, const RoiResult& output, const RoiResult& grad,
+                   const Part& part, T* grad_input, void* memory) {
+  using C = Compute<T>;
+  const PoolScratch<T> scratch(problem, memory);
+  const PartSums<T> sums(problem, part, grad_input, scratch.sums);
+  const int64_t plane = part.level.height * part.level.width;
+  const T* const image = static_cast<const T*>(part.level.input) + part.map * plane * problem.channels;
+  for (int64_t i = table.begin[part.map]; i < table.begin[part.map + 1]; ++i) {
+    const int64_t k = table.order[i];
+    const RoiBins& roi = table.rois[k];
+    if (roi.row_begin[0] >= part.row_end || roi.row_end[problem.pooled_height - 1] <= part.row) continue;
+    if (problem.channels_last) {
+      for (int64_t c = part.channel; c < part.channel_end; c += 4 * kLanes<C>) {
+        with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
+          constexpr int64_t lanes = decltype(vectors)::value * kLanes<C>;
+          read_bins<T>(problem, output, k, c, lanes - kLanes<C> + tail, lanes, scratch.output);
+          read_bins<T>(problem, grad, k, c, lanes - kLanes<C> + tail, lanes, scratch.grad);
+          add_to_pixels<decltype(vectors)::value>(problem, roi, part, image + c, tail, scratch, sums.pixel, sums.at(c));
+        });
+      }
+    } else {
+      for (int64_t c = part.channel; c < part.channel_end; ++c) {
+        add_to_plane<T>(problem, roi, part, image + c * plane, bins_of<T>(problem, output, k, c, scratch.output),
+                        bins_of<T>(problem, grad, k, c, scratch.grad), scratch, sums.at(c));
+      }
+    }
+  }
+  sums.finish();
+}
+
+}  // namespace
+
+int64_t roi_pool_backward_items(const RoiProblem& problem) { return Cut(problem, problem.levels[0]).parts(problem); }
+
+int64_t roi_pool_backward_scratch_bytes(const RoiProblem& problem) {
+  int64_t bytes = 0;
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    bytes = PoolScratch<T>(problem, nullptr).bytes;
+  });
+  return bytes;
+}
+
+void roi_pool_backward(const RoiProblem& problem, const RoiBinsTable& table, const RoiResult& output,
+                       const RoiResult& grad, void* grad_input, void* scratch, int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    for (int64_t item = begin; item < end; ++item) {
+      backward_part(problem, table, output, grad, part_of(problem, item), static_cast<T*>(grad_input), scratch);
+    }
+  });
+}
+
+}  // namespace visionops::VISIONOPS_ISA
