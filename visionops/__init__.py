@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionops.boxes import *
+    from visionops.conv import *
     from visionops.suppression import *
 
-ROOMS = ("boxes", "suppression")
+ROOMS = ("boxes", "conv", "suppression")
 _SUBPACKAGES = ("numpy", "testing", *ROOMS)
 
 __version__ = "0.1.0"

@@ -1,0 +1,65 @@
+"""What the convolutions mean, in NumPy and float64: the text that every kernel is tested against."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Size = int | tuple[int, int]
+
+
+def im2col(input: Array, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Float64:
+    """Patches of (B, C, H, W) under a sliding window as (B, C kh kw, L): rows by channel and tap, columns by window."""
+    kernel, pad = _pair(kernel_size), _pair(padding)
+    padded = _padded(input, (pad[0], pad[0], pad[1], pad[1]))
+    taps = [patch for _, _, patch in _taps(padded, kernel, _pair(stride), _pair(dilation))]
+    batch, channels = input.shape[:2]
+    windows = taps[0].shape[2] * taps[0].shape[3]
+    return np.stack(taps, axis=2).reshape(batch, channels * kernel[0] * kernel[1], windows)
+
+
+def col2im(
+    input: Array, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+) -> Float64:
+    """The adjoint of im2col: (B, C kh kw, L) added up where each value was copied from, (B, C, H, W)."""
+    height, width = _pair(output_size)
+    kernel, (pad_h, pad_w) = _pair(kernel_size), _pair(padding)
+    channels = input.shape[1] // (kernel[0] * kernel[1])
+    padded = np.zeros((len(input), channels, height + 2 * pad_h, width + 2 * pad_w))
+    rows = input.astype(np.float64).reshape(len(input), channels, *kernel, input.shape[2])
+    for i, j, patch in _taps(padded, kernel, _pair(stride), _pair(dilation)):
+        patch += rows[:, :, i, j].reshape(patch.shape)
+    return padded[:, :, pad_h : pad_h + height, pad_w : pad_w + width]
+
+
+def _pair(value: Size) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _padded(input: Array, padding: tuple[int, int, int, int]) -> Float64:
+    """(B, C, H, W) with zeros above, below, left and right."""
+    top, bottom, left, right = padding
+    return np.pad(input.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+
+
+def _taps(
+    padded: Float64, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> list[tuple[int, int, Float64]]:
+    """Of each tap (i, j) of the window the pixels it meets, (B, C, H', W'): views of the padded image."""
+    height, width = ((padded.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in (0, 1))
+    return [
+        (
+            i,
+            j,
+            padded[
+                :,
+                :,
+                i * dilation[0] : i * dilation[0] + (height - 1) * stride[0] + 1 : stride[0],
+                j * dilation[1] : j * dilation[1] + (width - 1) * stride[1] + 1 : stride[1],
+            ],
+        )
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
