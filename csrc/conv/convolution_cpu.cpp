@@ -1,0 +1,217 @@
+// Convolution on the CPU: panels packed straight from the image into a blocked matrix product.
+#include "conv/convolution.h"
+
+#include "conv/image_columns.h"
+#include "conv/image_rows.h"
+#include "conv/product.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+/// What both layouts share: pointers into one group's weight, and the end of a value's way.
+template <class T>
+struct Group {
+  using C = Compute<T>;
+
+  const ConvolutionProblem& p;
+  const T* image;  // the group's first channel
+  const T* weight;
+  const T* bias;
+  T* out;
+  int64_t depth, positions;
+
+  Group(const ConvolutionProblem& p, int64_t group)
+      : p(p),
+        image(static_cast<const T*>(p.image) + group * p.in_channels * (p.channels_last ? 1 : p.y.size * p.x.size)),
+        weight(static_cast<const T*>(p.weight) + group * p.weight_strides.group),
+        bias(p.bias == nullptr ? nullptr : static_cast<const T*>(p.bias) + group * p.out_channels),
+        out(static_cast<T*>(p.out) + group * p.out_channels * (p.channels_last ? 1 : p.out_height * p.out_width)),
+        depth(p.in_channels * p.y.taps * p.x.taps),
+        positions(p.batch * p.y.positions * p.x.positions) {}
+
+  const T* weight_of(int64_t out_channel, int64_t in_channel, int64_t tap) const {
+    const WeightStrides& s = p.weight_strides;
+    const int64_t row = p.y.weight_first + tap / p.x.taps * p.y.weight_step;
+    const int64_t column = p.x.weight_first + tap % p.x.taps * p.x.weight_step;
+    return weight + out_channel * s.out_channel + in_channel * s.in_channel + row * s.row + column * s.column;
+  }
+
+  /// Where the result of a position begins.
+  T* result(int64_t at, int64_t channel_step, int64_t image_step) const {
+    const int64_t plane = p.y.positions * p.x.positions;
+    const int64_t y = p.y.out_first + at % plane / p.x.positions * p.y.out_step;
+    const int64_t x = p.x.out_first + at % p.x.positions * p.x.out_step;
+    return out + at / plane * image_step + (y * p.out_width + x) * channel_step;
+  }
+
+  void activated(C* values, int64_t count) const {
+    visit_activation(p.activation, [&](auto tag) {
+      for (int64_t i = 0; i < count; ++i) values[i] = activate<decltype(tag)::value>(values[i]);
+    });
+  }
+
+  static void write(const C* values, int64_t count, int64_t step, T* to) {
+    if (step != 1) {
+      for (int64_t i = 0; i < count; ++i) to[i * step] = from_compute<T>(values[i]);
+    } else if constexpr (std::is_same_v<T, C>) {
+      for (int64_t i = 0; i < count; ++i) to[i] = values[i];
+    } else {
+      narrow(values, to, count);
+    }
+  }
+};
+
+/// (batch, channels, height, width): the result's rows are channels, its columns positions.
+template <class T>
+struct ChannelsFirst : Group<T> {
+  using typename Group<T>::C;
+  using Group<T>::p;
+
+  int64_t rows, columns, depth;
+  bool weight_in_order;  // by channel and tap, without gaps
+  bool whole;            // positions are the result's pixels in memory's order
+
+  ChannelsFirst(const ConvolutionProblem& problem, int64_t group)
+      : Group<T>(problem, group), rows(p.out_channels), columns(this->positions), depth(Group<T>::depth) {
+    const WeightStrides& s = p.weight_strides;
+    weight_in_order = s.column == 1 && s.row == p.x.taps && s.in_channel == p.x.taps * p.y.taps &&
+                      p.x.weight_first == 0 && p.x.weight_step == 1 && p.y.weight_first == 0 && p.y.weight_step == 1;
+    whole = p.y.positions == p.out_height && p.x.positions == p.out_width;
+  }
+
+  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
+    const int64_t taps = p.y.taps * p.x.taps;
+    for (int64_t r = 0; r < count; ++r, to += kRowStride<C>) {
+      if (weight_in_order) {
+        copy_values(this->weight + (row + r) * p.weight_strides.out_channel + k, terms, to);
+        continue;
+      }
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const int64_t begin = k > tap ? parts(k - tap, taps) : 0;
+        const T* from = this->weight_of(row + r, 0, tap);
+        for (int64_t c = begin; c * taps + tap < k + terms; ++c) {
+          to[c * taps + tap - k] = to_compute(from[c * p.weight_strides.in_channel]);
+        }
+      }
+    }
+  }
+
+  void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
+    pack_columns(p, this->image, column, count, k, terms, to);
+  }
+
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+    const int64_t plane = p.out_height * p.out_width;
+    for (int64_t r = 0; r < count; ++r) {
+      if (this->bias == nullptr) break;
+      const C bias = to_compute(this->bias[row + r]);
+      for (int64_t lane = 0; lane < lanes; ++lane) tile[r * kTileColumns<C> + lane] += bias;
+    }
+    if (p.activation != Activation::none) this->activated(tile, count * kTileColumns<C>);
+    // Positions of one image, or of one row of it, are neighbours in the result.
+    const int64_t unit = whole ? p.y.positions * p.x.positions : p.x.positions;
+    for (int64_t lane = 0; lane < lanes;) {
+      const int64_t at = column + lane, rest = unit - at % unit;
+      const int64_t run = rest < lanes - lane ? rest : lanes - lane;
+      T* to = this->result(at, 1, p.groups * p.out_channels * plane) + row * plane;
+      for (int64_t r = 0; r < count; ++r) {
+        this->write(tile + r * kTileColumns<C> + lane, run, p.x.out_step, to + r * plane);
+      }
+      lane += run;
+    }
+  }
+};
+
+/// (batch, height, width, channels): the result's rows are positions, its columns channels.
+template <class T>
+struct ChannelsLast : Group<T> {
+  using typename Group<T>::C;
+  using Group<T>::p;
+
+  int64_t rows, columns, depth;
+
+  ChannelsLast(const ConvolutionProblem& problem, int64_t group)
+      : Group<T>(problem, group), rows(this->positions), columns(p.out_channels), depth(Group<T>::depth) {}
+
+  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
+    for (int64_t r = 0; r < count; ++r) {
+      pack_position(p, this->image, row + r, k, terms, to + r * kRowStride<C>);
+    }
+  }
+
+  void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
+    for (int64_t done = 0; done < terms;) {
+      const int64_t tap = (k + done) / p.in_channels, channel = (k + done) % p.in_channels;
+      const int64_t rest = p.in_channels - channel;
+      const int64_t run = rest < terms - done ? rest : terms - done;
+      for (int64_t lane = 0; lane < kTileColumns<C>; ++lane) {
+        C* at = to + done * kTileColumns<C> + lane;
+        if (lane >= count) {
+          for (int64_t c = 0; c < run; ++c) at[c * kTileColumns<C>] = C(0);
+          continue;
+        }
+        const T* from = this->weight_of(column + lane, channel, tap);
+        for (int64_t c = 0; c < run; ++c) {
+          at[c * kTileColumns<C>] = to_compute(from[c * p.weight_strides.in_channel]);
+        }
+      }
+      done += run;
+    }
+  }
+
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+    const int64_t channels = p.groups * p.out_channels;
+    for (int64_t r = 0; r < count; ++r) {
+      C* values = tile + r * kTileColumns<C>;
+      if (this->bias != nullptr) {
+        for (int64_t lane = 0; lane < lanes; ++lane) values[lane] += to_compute(this->bias[column + lane]);
+      }
+    }
+    if (p.activation != Activation::none) this->activated(tile, count * kTileColumns<C>);
+    for (int64_t r = 0; r < count; ++r) {
+      T* to = this->result(row + r, channels, p.out_height * p.out_width * channels) + column;
+      this->write(tile + r * kTileColumns<C>, lanes, 1, to);
+    }
+  }
+};
+
+/// Calls f(factors) with the first group's factors.
+template <class F>
+void visit_factors(const ConvolutionProblem& p, F&& f) {
+  visit_floating(p.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if (p.channels_last) {
+      f(Tag<ChannelsLast<T>>{});
+    } else {
+      f(Tag<ChannelsFirst<T>>{});
+    }
+  });
+}
+
+}  // namespace
+
+int64_t convolution_scratch_bytes() { return product_scratch_bytes<float>(); }
+
+int64_t convolution_items(const ConvolutionProblem& problem) {
+  int64_t items = 0;
+  visit_factors(problem, [&](auto tag) {
+    using Factors = typename decltype(tag)::type;
+    const Factors factors(problem, 0);
+    items = problem.groups * Product<typename Factors::C, Factors>(factors, nullptr).items();
+  });
+  return items;
+}
+
+void convolution(const ConvolutionProblem& problem, void* scratch, int64_t begin, int64_t end) {
+  visit_factors(problem, [&](auto tag) {
+    using Factors = typename decltype(tag)::type;
+    const int64_t items = convolution_items(problem) / problem.groups;
+    for (int64_t group = begin / items; group * items < end; ++group) {
+      const Factors factors(problem, group);
+      const int64_t from = begin - group * items, to = end - group * items;
+      Product<typename Factors::C, Factors>(factors, scratch).run(from > 0 ? from : 0, to < items ? to : items);
+    }
+  });
+}
+
+}  // namespace visionops::VISIONOPS_ISA
