@@ -22,7 +22,11 @@ _RAN_ON = Path(__file__).parent / "ran_on.json"
 def table() -> str:
     """Operations by backends in Markdown: where each one's tests ran and passed, by the records in this tree."""
     ran_on = json.loads(_RAN_ON.read_text())
-    offered = {name: [b.name for b in REGISTRY[name].op.backends if b is not EMULATED] for name in visionops.__all__}
+    offered = {
+        name: [b.name for b in REGISTRY[name].op.backends if b is not EMULATED]
+        for name in visionops.__all__
+        if name in REGISTRY
+    }
     columns = sorted(set().union(*offered.values()))
     lines = ["| operation | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
     for name, backends in offered.items():

@@ -4,6 +4,7 @@
 #include "conv/image_columns.h"
 #include "conv/image_rows.h"
 #include "conv/product.h"
+#include "conv/turn.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -44,20 +45,22 @@ struct Group {
     return out + at / plane * image_step + (y * p.out_width + x) * channel_step;
   }
 
-  void activated(C* values, int64_t count) const {
+  /// to[i * step] = activation(values[i] + bias[i * bias_step]).
+  void finish(const C* values, const T* bias, int64_t bias_step, int64_t count, int64_t step, T* to) const {
     visit_activation(p.activation, [&](auto tag) {
-      for (int64_t i = 0; i < count; ++i) values[i] = activate<decltype(tag)::value>(values[i]);
+      constexpr Activation activation = decltype(tag)::value;
+      const C shared = bias_step == 0 && bias != nullptr ? to_compute(*bias) : C(0);
+      const auto value = [&](int64_t i) {
+        return activate<activation>(values[i] + (bias_step == 0 ? shared : to_compute(bias[i])));
+      };
+      if constexpr (std::is_same_v<T, C>) {
+        if (step == 1 && count == kTileColumns<C>) {
+          for (int i = 0; i < kTileColumns<C>; ++i) to[i] = value(i);
+          return;
+        }
+      }
+      for (int64_t i = 0; i < count; ++i) to[i * step] = from_compute<T>(value(i));
     });
-  }
-
-  static void write(const C* values, int64_t count, int64_t step, T* to) {
-    if (step != 1) {
-      for (int64_t i = 0; i < count; ++i) to[i * step] = from_compute<T>(values[i]);
-    } else if constexpr (std::is_same_v<T, C>) {
-      for (int64_t i = 0; i < count; ++i) to[i] = values[i];
-    } else {
-      narrow(values, to, count);
-    }
   }
 };
 
@@ -100,14 +103,8 @@ struct ChannelsFirst : Group<T> {
     pack_columns(p, this->image, column, count, k, terms, to);
   }
 
-  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, const C* tile) const {
     const int64_t plane = p.out_height * p.out_width;
-    for (int64_t r = 0; r < count; ++r) {
-      if (this->bias == nullptr) break;
-      const C bias = to_compute(this->bias[row + r]);
-      for (int64_t lane = 0; lane < lanes; ++lane) tile[r * kTileColumns<C> + lane] += bias;
-    }
-    if (p.activation != Activation::none) this->activated(tile, count * kTileColumns<C>);
     // Positions of one image, or of one row of it, are neighbours in the result.
     const int64_t unit = whole ? p.y.positions * p.x.positions : p.x.positions;
     for (int64_t lane = 0; lane < lanes;) {
@@ -115,7 +112,8 @@ struct ChannelsFirst : Group<T> {
       const int64_t run = rest < lanes - lane ? rest : lanes - lane;
       T* to = this->result(at, 1, p.groups * p.out_channels * plane) + row * plane;
       for (int64_t r = 0; r < count; ++r) {
-        this->write(tile + r * kTileColumns<C> + lane, run, p.x.out_step, to + r * plane);
+        this->finish(tile + r * kTileColumns<C> + lane, this->bias == nullptr ? nullptr : this->bias + row + r, 0, run,
+                     p.x.out_step, to + r * plane);
       }
       lane += run;
     }
@@ -144,33 +142,21 @@ struct ChannelsLast : Group<T> {
       const int64_t tap = (k + done) / p.in_channels, channel = (k + done) % p.in_channels;
       const int64_t rest = p.in_channels - channel;
       const int64_t run = rest < terms - done ? rest : terms - done;
-      for (int64_t lane = 0; lane < kTileColumns<C>; ++lane) {
-        C* at = to + done * kTileColumns<C> + lane;
-        if (lane >= count) {
-          for (int64_t c = 0; c < run; ++c) at[c * kTileColumns<C>] = C(0);
-          continue;
-        }
-        const T* from = this->weight_of(column + lane, channel, tap);
-        for (int64_t c = 0; c < run; ++c) {
-          at[c * kTileColumns<C>] = to_compute(from[c * p.weight_strides.in_channel]);
-        }
+      for (int64_t lane = 0; lane < count; lane += kVector<C>) {
+        const int64_t lanes = count - lane < kVector<C> ? count - lane : kVector<C>;
+        pack_turned(this->weight_of(column + lane, channel, tap), p.weight_strides.out_channel, lanes,
+                    p.weight_strides.in_channel, run, to + done * kTileColumns<C> + lane);
       }
       done += run;
     }
   }
 
-  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, const C* tile) const {
     const int64_t channels = p.groups * p.out_channels;
-    for (int64_t r = 0; r < count; ++r) {
-      C* values = tile + r * kTileColumns<C>;
-      if (this->bias != nullptr) {
-        for (int64_t lane = 0; lane < lanes; ++lane) values[lane] += to_compute(this->bias[column + lane]);
-      }
-    }
-    if (p.activation != Activation::none) this->activated(tile, count * kTileColumns<C>);
+    const T* bias = this->bias == nullptr ? nullptr : this->bias + column;
     for (int64_t r = 0; r < count; ++r) {
       T* to = this->result(row + r, channels, p.out_height * p.out_width * channels) + column;
-      this->write(tile + r * kTileColumns<C>, lanes, 1, to);
+      this->finish(tile + r * kTileColumns<C>, bias, bias == nullptr ? 0 : 1, lanes, 1, to);
     }
   }
 };

@@ -3,6 +3,7 @@
 #include "conv/image_columns.h"
 #include "conv/image_rows.h"
 #include "conv/product.h"
+#include "conv/turn.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -53,23 +54,24 @@ struct WeightFactors {
   void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
     C piece[kTileColumns<C> * kTileColumns<C>];
     if (p.channels_last) {
-      for (int64_t at = 0; at < terms; ++at, to += kTileColumns<C>) {
-        pack_position(p, image, k + at, column, count, to);
-        for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[lane] = C(0);
+      for (int64_t at = 0; at < terms; ++at) {
+        pack_position(p, image, k + at, column, count, to + at * kTileColumns<C>);
+        for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[at * kTileColumns<C> + lane] = C(0);
       }
       return;
     }
     for (int64_t at = 0; at < terms; at += kTileColumns<C>) {
       const int64_t positions = terms - at < kTileColumns<C> ? terms - at : kTileColumns<C>;
       pack_columns(p, image, k + at, positions, column, count, piece);
-      for (int64_t i = 0; i < positions; ++i, to += kTileColumns<C>) {
-        for (int64_t lane = 0; lane < count; ++lane) to[lane] = piece[lane * kTileColumns<C> + i];
-        for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[lane] = C(0);
+      for (int64_t lane = 0; lane < count; lane += kVector<C>) {
+        const int64_t lanes = count - lane < kVector<C> ? count - lane : kVector<C>;
+        pack_turned(piece + lane * kTileColumns<C>, kTileColumns<C>, lanes, 1, positions,
+                    to + at * kTileColumns<C> + lane);
       }
     }
   }
 
-  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, const C* tile) const {
     const WeightStrides& s = p.weight_strides;
     for (int64_t lane = 0; lane < lanes; ++lane) {
       const int64_t number = column + lane;

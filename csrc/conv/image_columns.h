@@ -83,34 +83,34 @@ static inline uint32_t mask_of(const Run<float>& run) {
   return static_cast<uint32_t>((uint64_t{1} << run.end) - (uint64_t{1} << run.begin));
 }
 
+/// `value`, in the lanes of the mask from[lane * step].
+static inline __m512 loaded(__m512 value, __mmask16 mask, const float* from, int64_t step) {
+  if (step == 1) return _mm512_mask_loadu_ps(value, mask, from);
+  if (step == 2) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const auto wide = static_cast<uint32_t>(_pdep_u64(mask, 0x55555555u));
+    const __m512 first = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide), from);
+    const __m512 second = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 16), from + 16);
+    return _mm512_mask_mov_ps(value, mask, _mm512_permutex2var_ps(first, even, second));
+  }
+  alignas(64) float lanes[16] = {};
+  for (int lane = 0; lane < 16; ++lane) {
+    if (mask >> lane & 1) lanes[lane] = from[lane * step];
+  }
+  return _mm512_mask_mov_ps(value, mask, _mm512_load_ps(lanes));
+}
+
 // A row is two vectors, each the sum of masked loads: most rows are one or two runs.
 template <>
 inline void write_rows(const Run<float>* runs, int count, int64_t step, int64_t channels, int64_t plane, float* to,
                        int64_t stride) {
-  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   for (int64_t c = 0; c < channels; ++c, to += stride) {
     __m512 low = _mm512_setzero_ps(), high = low;
     for (int r = 0; r < count; ++r) {
       const uint32_t mask = mask_of(runs[r]);
-      const auto low_mask = static_cast<__mmask16>(mask), high_mask = static_cast<__mmask16>(mask >> 16);
       const float* from = runs[r].from + c * plane;
-      if (step == 1) {
-        low = _mm512_mask_loadu_ps(low, low_mask, from);
-        high = _mm512_mask_loadu_ps(high, high_mask, from + 16);
-      } else if (step == 2) {
-        const uint64_t wide = _pdep_u64(mask, 0x5555555555555555u);
-        const __m512 a = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide), from);
-        const __m512 b = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 16), from + 16);
-        low = _mm512_mask_mov_ps(low, low_mask, _mm512_permutex2var_ps(a, even, b));
-        const __m512 d = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 32), from + 32);
-        const __m512 e = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 48), from + 48);
-        high = _mm512_mask_mov_ps(high, high_mask, _mm512_permutex2var_ps(d, even, e));
-      } else {
-        alignas(64) float row[32] = {};
-        for (int lane = runs[r].begin; lane < runs[r].end; ++lane) row[lane] = from[lane * step];
-        low = _mm512_mask_mov_ps(low, low_mask, _mm512_load_ps(row));
-        high = _mm512_mask_mov_ps(high, high_mask, _mm512_load_ps(row + 16));
-      }
+      if (runs[r].begin < 16) low = loaded(low, static_cast<__mmask16>(mask), from, step);
+      if (runs[r].end > 16) high = loaded(high, static_cast<__mmask16>(mask >> 16), from + 16 * step, step);
     }
     _mm512_storeu_ps(to, low);
     _mm512_storeu_ps(to + 16, high);

@@ -28,7 +28,7 @@ static int64_t product_scratch_bytes() {
 /// Factors has rows, columns and depth of the product, and
 ///   pack_left(row, rows, k, depth, to): rows of the left factor, kRowStride apart
 ///   pack_right(column, columns, k, depth, to): (depth, kTileColumns) of the right one
-///   store(row, rows, column, columns, tile): what becomes of a finished tile, which it may overwrite
+///   store(row, rows, column, columns, tile): what becomes of a finished tile
 template <class C, class Factors>
 struct Product {
   const Factors& factors;

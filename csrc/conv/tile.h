@@ -26,7 +26,7 @@ constexpr int kTileColumns = 2 * kVector<C>;
 
 /// Terms of the sum that are packed at a time; rows of the left factor lie so far apart that they fall into different
 /// sets of the first cache.
-constexpr int kDepth = 256;
+constexpr int kDepth = 320;
 
 template <class C>
 constexpr int kRowStride = kDepth + 64 / static_cast<int>(sizeof(C));

@@ -72,7 +72,11 @@ def test_sixteen_bit_sums_do_not_lose_small_terms() -> None:
         (lambda: im2col(IMAGE[0, 0], 2), ValueError, "input: expected shape (B, C, H, W) or (C, H, W), got (3, 4)"),
         (lambda: im2col(IMAGE.int(), 2), TypeError, "input: expected dtype floating, got torch.int32"),
         (lambda: im2col([1], 2), TypeError, "input: expected a torch.Tensor, got list"),
-        (lambda: im2col(IMAGE, (2, 2, 2)), ValueError, "kernel_size: expected an integer or (height, width), got (2, 2, 2)"),
+        (
+            lambda: im2col(IMAGE, (2, 2, 2)),
+            ValueError,
+            "kernel_size: expected an integer or (height, width), got (2, 2, 2)",
+        ),
         (lambda: im2col(IMAGE, 2.0), TypeError, "kernel_size: expected an integer or (height, width), got 2.0"),
         (lambda: im2col(IMAGE, 0), ValueError, "kernel_size: expected 1 or more, got 0"),
         (lambda: im2col(IMAGE, 2, stride=(0, 1)), ValueError, "stride: expected 1 or more, got (0, 1)"),
@@ -83,13 +87,29 @@ def test_sixteen_bit_sums_do_not_lose_small_terms() -> None:
             ValueError,
             "kernel_size: expected one that fits into the padded image, 3x4, got (3, 3) with dilation (2, 2)",
         ),
-        (lambda: col2im(IMAGE, (3, 4), 2), ValueError, "input: expected shape (B, C kh kw, L) or (C kh kw, L), got (1, 2, 3, 4)"),
-        (lambda: col2im(torch.ones(1, 3, 4), (3, 3), 2), ValueError, "input: expected a multiple of 4 rows, one per tap, got (1, 3, 4)"),
-        (lambda: col2im(torch.ones(1, 4, 5), (3, 3), 2), ValueError, "input: expected 4 columns, one per window, got (1, 4, 5)"),
+        (
+            lambda: col2im(IMAGE, (3, 4), 2),
+            ValueError,
+            "input: expected shape (B, C kh kw, L) or (C kh kw, L), got (1, 2, 3, 4)",
+        ),
+        (
+            lambda: col2im(torch.ones(1, 3, 4), (3, 3), 2),
+            ValueError,
+            "input: expected a multiple of 4 rows, one per tap, got (1, 3, 4)",
+        ),
+        (
+            lambda: col2im(torch.ones(1, 4, 5), (3, 3), 2),
+            ValueError,
+            "input: expected 4 columns, one per window, got (1, 4, 5)",
+        ),
         (lambda: col2im(torch.ones(1, 4, 4), (3, -3), 2), ValueError, "output_size: expected 0 or more, got (3, -3)"),
-        (lambda: col2im(torch.ones(1, 4, 4) > 0, (3, 3), 2), TypeError, "input: expected dtype floating, got torch.bool"),
+        (
+            lambda: col2im(torch.ones(1, 4, 4) > 0, (3, 3), 2),
+            TypeError,
+            "input: expected dtype floating, got torch.bool",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_name_the_argument(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         call()

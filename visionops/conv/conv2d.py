@@ -40,7 +40,7 @@ def conv2d(
         dilation: Pixels between neighbouring taps, D.
         groups: Parts of the channels that do not mix.
         activation: None, "relu", "leaky_relu" (slope 0.01), "relu6", "silu", "hardswish" or "gelu" (by erf).
-        backend: "native", or None for the first that can run.
+        backend: "native" or "aten", torch's own, or None for the first that can run.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = floor((H + 2P - D (kh - 1) - 1) / S) + 1;
@@ -96,7 +96,7 @@ def im2col_conv2d(
     sides = padding_of(padding, kernel, steps, gaps)
     height, width = positions((images.shape[2], images.shape[3]), kernel, steps, sides, gaps)
     columns: Tensor = IM2COL(images, kernel, gaps, sides, steps, backend=backend)
-    matrix = weight.reshape(groups, weight.shape[0] // groups, -1)
+    matrix = weight.contiguous().view(groups, weight.shape[0] // groups, -1)
     out = (matrix @ columns.unflatten(1, (groups, -1))).reshape(images.shape[0], weight.shape[0], height, width)
     if bias is not None:
         out = out + bias[:, None, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
-from visionops._op import ONCE, Gradient, Op, batch_first
+from visionops._op import ATEN, NATIVE, ONCE, Gradient, Op, batch_first
 from visionops.conv.window import positions
 
 # Their slope shows in their result; of the others the value before is computed again.
@@ -144,17 +144,31 @@ def _vmap_activation(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args
     return raw(grad.flatten(0, 1), value.flatten(0, 1), activation).unflatten(0, value.shape[:2]), 0
 
 
-CONV2D = Op("conv2d", fake=_fake_conv2d, vmap=_vmap_images, gradient=Gradient(_save_conv2d, _conv2d_backward))
+BACKENDS = (NATIVE, ATEN)
+CONV2D = Op(
+    "conv2d",
+    fake=_fake_conv2d,
+    vmap=_vmap_images,
+    gradient=Gradient(_save_conv2d, _conv2d_backward),
+    backends=BACKENDS,
+)
 CONV_TRANSPOSE2D = Op(
     "conv_transpose2d",
     fake=_fake_transposed,
     vmap=_vmap_images,
     gradient=Gradient(_save_transposed, _transposed_backward),
+    backends=BACKENDS,
 )
 CONV2D_WEIGHT = Op(
-    "conv2d_weight", fake=_fake_weight, vmap=_vmap_weight, gradient=Gradient(_save_weight, _weight_backward)
+    "conv2d_weight",
+    fake=_fake_weight,
+    vmap=_vmap_weight,
+    gradient=Gradient(_save_weight, _weight_backward),
+    backends=BACKENDS,
 )
-ACTIVATION_BACKWARD = Op("activation_backward", fake=_fake_activation, vmap=_vmap_activation, gradient=ONCE)
+ACTIVATION_BACKWARD = Op(
+    "activation_backward", fake=_fake_activation, vmap=_vmap_activation, gradient=ONCE, backends=BACKENDS
+)
 
 
 def check_weight(input: Tensor, weight: Any, bias: Any, groups: Any, *, transposed: bool = False) -> None:

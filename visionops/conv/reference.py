@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionops.norm.reference import ACTIVATIONS
+
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Size = int | tuple[int, int]
@@ -32,6 +34,81 @@ def col2im(
     for i, j, patch in _taps(padded, kernel, _pair(stride), _pair(dilation)):
         patch += rows[:, :, i, j].reshape(patch.shape)
     return padded[:, :, pad_h : pad_h + height, pad_w : pad_w + width]
+
+
+def conv2d(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    activation: str | None = None,
+) -> Float64:
+    """Convolution of (B, C, H, W) with (O, C / groups, kh, kw), tap by tap."""
+    kernel = (weight.shape[2], weight.shape[3])
+    padded = _padded(input, _sides(padding, kernel, _pair(dilation)))
+    filters = weight.astype(np.float64).reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+    out: Any = 0
+    for i, j, patch in _taps(padded, kernel, _pair(stride), _pair(dilation)):
+        parts = patch.reshape(len(input), groups, weight.shape[1], *patch.shape[2:])
+        with np.errstate(invalid="ignore"):  # inf - inf
+            out = out + np.einsum("goc,bgcyx->bgoyx", filters[..., i, j], parts)
+    out = out.reshape(len(input), weight.shape[0], *out.shape[3:])
+    if bias is not None:
+        out = out + bias.astype(np.float64)[:, None, None]
+    return ACTIVATIONS[activation][0](out)
+
+
+def im2col_conv2d(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Float64:
+    """The same as conv2d."""
+    return conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose2d(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Float64:
+    """The adjoint of conv2d in its image: each pixel of (B, C, H, W) adds the filters (C, O / groups, kh, kw)."""
+    kernel, steps, gaps = (weight.shape[2], weight.shape[3]), _pair(stride), _pair(dilation)
+    pad, extra = _pair(padding), _pair(output_padding)
+    whole = [(input.shape[2 + d] - 1) * steps[d] + gaps[d] * (kernel[d] - 1) + 1 for d in (0, 1)]
+    out = np.zeros((len(input), weight.shape[1] * groups, whole[0] + extra[0], whole[1] + extra[1]))
+    parts = input.astype(np.float64).reshape(len(input), groups, input.shape[1] // groups, *input.shape[2:])
+    filters = weight.astype(np.float64).reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+    under = out[:, :, : whole[0], : whole[1]]
+    for i, j, patch in _taps(under, kernel, steps, gaps):
+        patch += np.einsum("gco,bgcyx->bgoyx", filters[..., i, j], parts).reshape(patch.shape)
+    out = out[:, :, pad[0] : whole[0] + extra[0] - pad[0], pad[1] : whole[1] + extra[1] - pad[1]]
+    return out if bias is None else out + bias.astype(np.float64)[:, None, None]
+
+
+def _sides(padding: Size | str, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right)."""
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":
+        total = [dilation[d] * (kernel[d] - 1) for d in (0, 1)]
+        return (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2)
+    assert not isinstance(padding, str)
+    height, width = _pair(padding)
+    return (height, height, width, width)
 
 
 def _pair(value: Size) -> tuple[int, int]:
