@@ -274,14 +274,15 @@ def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
     register(qualified, _in_room("triton_kernels", name, fake), mutates_args=())
 
 
-_ATEN_LIBRARY = torch.library.Library("visionops", "FRAGMENT")
+_ATEN_LIBRARY = torch.library.Library("visionops", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def _define_aten(operation: str, name: str, fake: Callable[..., Any]) -> None:
     # A custom_op would cost as much as a small convolution.
     implementation = _in_room("aten", name, fake)
-    _ATEN_LIBRARY.define(operation + torch.library.infer_schema(implementation, mutates_args=()))
-    _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")
+    schema = operation + torch.library.infer_schema(implementation, mutates_args=())
+    _ATEN_LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 
 def _needs_autograd(args: tuple[Any, ...]) -> bool:

@@ -107,13 +107,14 @@ struct ChannelsFirst : Group<T> {
     const int64_t plane = p.out_height * p.out_width;
     // Positions of one image, or of one row of it, are neighbours in the result.
     const int64_t unit = whole ? p.y.positions * p.x.positions : p.x.positions;
+    const int64_t step = whole ? 1 : p.x.out_step;
     for (int64_t lane = 0; lane < lanes;) {
       const int64_t at = column + lane, rest = unit - at % unit;
       const int64_t run = rest < lanes - lane ? rest : lanes - lane;
       T* to = this->result(at, 1, p.groups * p.out_channels * plane) + row * plane;
       for (int64_t r = 0; r < count; ++r) {
         this->finish(tile + r * kTileColumns<C> + lane, this->bias == nullptr ? nullptr : this->bias + row + r, 0, run,
-                     p.x.out_step, to + r * plane);
+                     step, to + r * plane);
       }
       lane += run;
     }
@@ -176,7 +177,10 @@ void visit_factors(const ConvolutionProblem& p, F&& f) {
 
 }  // namespace
 
-int64_t convolution_scratch_bytes() { return product_scratch_bytes<float>(); }
+int64_t convolution_scratch_bytes() {
+  return product_scratch_bytes<double>() > product_scratch_bytes<float>() ? product_scratch_bytes<double>()
+                                                                          : product_scratch_bytes<float>();
+}
 
 int64_t convolution_items(const ConvolutionProblem& problem) {
   int64_t items = 0;

@@ -20,11 +20,13 @@ inline bool within(const Ints& values, size_t count, int64_t least) {
   return values.size() == count;
 }
 
-/// padding is (top, bottom, left, right), the others (height, width).
+/// padding is (top, bottom, left, right), the others (height, width). At the bottom and on the right it may be
+/// negative: pixels that no window reads.
 inline Window window_of(const Ints& kernel, const Ints& stride, const Ints& padding, const Ints& dilation) {
   check(within(kernel, 2, 1), "kernel_size: expected two sizes, 1 or more");
   check(within(stride, 2, 1), "stride: expected two steps, 1 or more");
-  check(within(padding, 4, 0), "padding: expected four sizes, 0 or more");
+  check(within(padding, 4, -kLargest) && padding[0] >= 0 && padding[2] >= 0,
+        "padding: expected four sizes, the first and third 0 or more");
   check(within(dilation, 2, 1), "dilation: expected two steps, 1 or more");
   return {kernel[0], kernel[1], stride[0], stride[1], padding[0], padding[2], dilation[0], dilation[1]};
 }

@@ -128,7 +128,7 @@ ONE, NONE = [1, 1], [0, 0, 0, 0]
         lambda: OPS.im2col_native(IMAGE, [2], ONE, NONE, ONE),
         lambda: OPS.im2col_native(IMAGE, [2, 0], ONE, NONE, ONE),
         lambda: OPS.im2col_native(IMAGE, [2, 2**40], [2**40, 1], NONE, ONE),
-        lambda: OPS.im2col_native(IMAGE, [2, 2], ONE, [0, 0, 0, -1], ONE),
+        lambda: OPS.im2col_native(IMAGE, [2, 2], ONE, [0, 0, -1, 0], ONE),
         lambda: OPS.im2col_native(IMAGE, [2, 2], ONE, [0, 0], ONE),
         lambda: OPS.im2col_native(IMAGE, [2, 2], ONE, NONE, [1, 0]),
         lambda: OPS.im2col_native(IMAGE, [4, 4], ONE, NONE, ONE),

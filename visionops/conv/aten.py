@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from visionops._codes import ACTIVATIONS
 from visionops._layout import is_channels_last
+from visionops.conv.window import positions
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "leaky_relu": F.leaky_relu_,
     "relu6": lambda x: F.relu6(x, inplace=True),
@@ -34,11 +35,11 @@ def conv2d(
 ) -> Tensor:
     """The operation `conv2d` on this backend."""
     layout = _layout(input)
-    input, sides = _evenly_padded(input, padding)
+    input, sides = _evenly_padded(input, weight.shape[2:], stride, padding, dilation)
     # torch lets the weight's layout decide as well.
-    out = torch.conv2d(input, weight.contiguous(memory_format=layout), bias, stride, sides, dilation, groups)  # type: ignore[call-overload]
+    out = torch.conv2d(input, weight.contiguous(memory_format=layout), bias, stride, sides, dilation, groups)
     out = out.contiguous(memory_format=layout)
-    return _ACTIVATE[activation](out) if activation else out  # type: ignore[no-any-return, operator]
+    return _ACTIVATE[activation](out) if activation else out
 
 
 def conv_transpose2d(
@@ -52,14 +53,14 @@ def conv_transpose2d(
     groups: int,
 ) -> Tensor:
     """The operation `conv_transpose2d` on this backend: torch's gradient of a convolution by its input."""
-    top, bottom, left, right = padding
-    even = top == bottom and left == right
-    height, width = output_size if even else (output_size[0] + top + bottom, output_size[1] + left + right)
-    shape = (input.shape[0], weight.shape[1] * groups, height, width)
-    sides = [top, left] if even else [0, 0]
-    (out, _, _) = _backward(input, input.new_empty(()).expand(shape), weight, stride, sides, dilation, groups, 0)
-    if not even:
-        out = out[:, :, top : height - bottom, left : width - right]
+    size = list(output_size)
+    sides = _even(size, weight.shape[2:], stride, padding, dilation)
+    top, bottom, left, right = (0, 0, 0, 0) if sides else padding
+    shape = (input.shape[0], weight.shape[1] * groups, size[0] + top + bottom, size[1] + left + right)
+    whole = input.new_empty(()).expand(shape)
+    (out, _, _) = _backward(input, whole, weight, stride, sides or [0, 0], dilation, groups, 0)
+    if not sides:
+        out = F.pad(out, (-left, -right, -top, -bottom))
     if bias is not None:
         out = out + bias[:, None, None]
     return out.contiguous(memory_format=_layout(input))
@@ -75,7 +76,7 @@ def conv2d_weight(
     groups: int,
 ) -> Tensor:
     """The operation `conv2d_weight` on this backend."""
-    input, sides = _evenly_padded(input, padding)
+    input, sides = _evenly_padded(input, kernel_size, stride, padding, dilation)
     weight = input.new_empty(()).expand(grad.shape[1], input.shape[1] // groups, *kernel_size)
     return _backward(grad, input, weight, stride, sides, dilation, groups, 1)[1].contiguous()
 
@@ -84,7 +85,7 @@ def activation_backward(grad: Tensor, value: Tensor, activation: int) -> Tensor:
     """The operation `activation_backward` on this backend."""
     with torch.enable_grad():
         leaf = value.detach().requires_grad_()
-        (out,) = torch.autograd.grad(_ACTIVATE[activation](leaf.clone()), leaf, grad)  # type: ignore[no-untyped-call]
+        (out,) = torch.autograd.grad(_ACTIVATE[activation](leaf.clone()), leaf, grad)
     return out.contiguous(memory_format=_layout(value))
 
 
@@ -92,11 +93,35 @@ def _layout(image: Tensor) -> torch.memory_format:
     return torch.channels_last if is_channels_last(image) else torch.contiguous_format
 
 
-def _evenly_padded(input: Tensor, padding: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """The input and the padding on both sides; where the sides differ, the input with them and none."""
+def _even(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int] | None:
+    """The padding for both sides that makes as many windows, if there is one."""
+    top, _, left, _ = padding
+    window = (size[0], size[1]), list(kernel), list(stride)
+    if top != padding[1] or left != padding[3]:
+        both = [top, top, left, left]
+        if positions(*window, both, list(dilation)) != positions(*window, list(padding), list(dilation)):
+            return None
+    return [top, left]
+
+
+def _evenly_padded(
+    input: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[Tensor, list[int]]:
+    """The input and the padding for both sides; where there is none, the input padded."""
+    sides = _even(input.shape[2:], kernel, stride, padding, dilation)
+    if sides is not None:
+        return input, sides
     top, bottom, left, right = padding
-    if top == bottom and left == right:
-        return input, [top, left]
     return F.pad(input, (left, right, top, bottom)), [0, 0]
 
 
@@ -111,6 +136,7 @@ def _backward(
     which: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     mask = [which == 0, which == 1, False]
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         grad, input, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
     )
+    return result

@@ -97,7 +97,8 @@ def im2col_conv2d(
     height, width = positions((images.shape[2], images.shape[3]), kernel, steps, sides, gaps)
     columns: Tensor = IM2COL(images, kernel, gaps, sides, steps, backend=backend)
     matrix = weight.contiguous().view(groups, weight.shape[0] // groups, -1)
-    out = (matrix @ columns.unflatten(1, (groups, -1))).reshape(images.shape[0], weight.shape[0], height, width)
+    parts = columns.reshape(images.shape[0], groups, matrix.shape[2], height * width)
+    out: Tensor = (matrix @ parts).reshape(images.shape[0], weight.shape[0], height, width)
     if bias is not None:
         out = out + bias[:, None, None]
     return out if input.ndim == 4 else out[0]

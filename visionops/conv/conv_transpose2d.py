@@ -65,8 +65,9 @@ def conv_transpose2d(
             raise ValueError(f"output_padding: expected less than the stride or the dilation, got {output_padding!r}")
         reach = gaps[side] * (weight.shape[2 + side] - 1) + 1
         size.append((images.shape[2 + side] - 1) * steps[side] + reach + extra[side] - 2 * around[2 * side])
+        # Rows added at the bottom are rows not cut off there; beyond those, no window reads them.
+        around[2 * side + 1] -= extra[side]
     if size[0] < 1 or size[1] < 1:
         raise ValueError(f"padding: expected one that leaves a result, got {padding!r}")
-    # The window of the convolution that this is the adjoint of may end before the rows and columns added.
     out: Tensor = CONV_TRANSPOSE2D(images, weight, bias, size, steps, around, gaps, groups, backend=backend)
     return out if input.ndim == 4 else out[0]
