@@ -29,7 +29,16 @@ from visionops.testing import Case, compare
 # Operations whose gradient is by definition not that of their value; their rooms test it.
 FROZEN = {"complete_box_iou": "alpha is a constant in the gradient, as in the authors' code"}
 # Linear operations; the others raise at the second differentiation.
-TWICE = {"box_convert", "col2im", "conv2d", "conv_transpose2d", "im2col", "im2col_conv2d"}
+TWICE = {
+    "box_convert",
+    "col2im",
+    "conv2d",
+    "conv_transpose2d",
+    "depthwise_conv2d",
+    "im2col",
+    "im2col_conv2d",
+    "pointwise_conv2d",
+}
 # Of the order in which an emulated GPU runs blocks and threads.
 SEEDS = (0, 1, 2)
 

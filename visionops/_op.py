@@ -213,7 +213,7 @@ class Op:
         if functions is None:
             functions = self._chosen[key] = self._choose(*key)
         # autograd.Function costs more than a small kernel: only where a gradient can be asked for.
-        return functions[1 if self._gradient is not None and _needs_autograd(args) else 0](*args)
+        return functions[1 if self._gradient is not None and needs_autograd(args) else 0](*args)
 
     def public(self, function: Function) -> Function:
         """Enter a public function that this Op serves into REGISTRY."""
@@ -285,7 +285,8 @@ def _define_aten(operation: str, name: str, fake: Callable[..., Any]) -> None:
     _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 
-def _needs_autograd(args: tuple[Any, ...]) -> bool:
+def needs_autograd(args: tuple[Any, ...]) -> bool:
+    """Whether a gradient may be asked for of what is computed from these."""
     # Inside grad(vmap(f)) requires_grad reads False, and a dual tensor has none: a raw operation would return silent
     # zeros there, an autograd.Function differentiates or raises.
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:

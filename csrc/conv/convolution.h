@@ -15,6 +15,25 @@ struct Axis {
   int64_t out_first, out_step;        // position p is pixel out_first + p out_step of the result
 };
 
+/// Where a position lies when those of all images are numbered by row and column.
+struct Position {
+  int64_t image, y, x;
+
+  Position(const Axis& down, const Axis& right, int64_t number)
+      : image(number / (down.positions * right.positions)),
+        y(number / right.positions % down.positions),
+        x(number % right.positions) {}
+
+  /// Goes on to the next one: cheaper than three divisions.
+  void advance(const Axis& down, const Axis& right) {
+    if (++x < right.positions) return;
+    x = 0;
+    if (++y < down.positions) return;
+    y = 0;
+    ++image;
+  }
+};
+
 /// How many values lie between neighbours of a weight in each of its dimensions.
 struct WeightStrides {
   int64_t group, out_channel, in_channel, row, column;

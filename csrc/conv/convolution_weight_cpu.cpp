@@ -54,9 +54,10 @@ struct WeightFactors {
   void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
     C piece[kTileColumns<C> * kTileColumns<C>];
     if (p.channels_last) {
-      for (int64_t at = 0; at < terms; ++at) {
-        pack_position(p, image, k + at, column, count, to + at * kTileColumns<C>);
-        for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[at * kTileColumns<C> + lane] = C(0);
+      Position at(p.y, p.x, k);
+      for (int64_t i = 0; i < terms; ++i, at.advance(p.y, p.x), to += kTileColumns<C>) {
+        pack_position(p, image, at, column, count, to);
+        for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[lane] = C(0);
       }
       return;
     }

@@ -19,14 +19,14 @@ struct Segment {
 
 /// The segments of the positions [first, first + count), numbered through all images; returns how many.
 static inline int segments_of(const ConvolutionProblem& p, int64_t first, int64_t count, Segment* segments) {
-  const int64_t plane = p.y.positions * p.x.positions;
+  Position at(p.y, p.x, first);
   int found = 0;
   for (int64_t lane = 0; lane < count;) {
-    const int64_t at = (first + lane) % plane, x = at % p.x.positions;
-    const int64_t lanes = p.x.positions - x < count - lane ? p.x.positions - x : count - lane;
-    segments[found++] = {(first + lane) / plane, at / p.x.positions, x, static_cast<int>(lane),
-                         static_cast<int>(lanes)};
+    const int64_t lanes = p.x.positions - at.x < count - lane ? p.x.positions - at.x : count - lane;
+    segments[found++] = {at.image, at.y, at.x, static_cast<int>(lane), static_cast<int>(lanes)};
     lane += lanes;
+    at.x += lanes - 1;
+    at.advance(p.y, p.x);
   }
   return found;
 }

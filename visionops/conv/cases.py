@@ -111,6 +111,89 @@ def conv_transpose2d() -> list[Case]:
     return cases
 
 
+def depthwise_conv2d() -> list[Case]:
+    """Every geometry, multipliers, counts of channels around those of vectors."""
+    rng = np.random.default_rng(4)
+    cases = [_depthwise(rng, "few", (2, 2, 4, 5), 2, (2, 3), 1, 1)]
+    for name, (kernel, dilation, padding, stride, (_, height, width)) in WINDOWS.items():
+        cases.append(_depthwise(rng, name, (2, 5, height, width), 5, kernel, stride, padding, dilation))
+    cases += [_depthwise(rng, f"channels-{n}", (2, n, 5, 6), n, 3, 1, 1) for n in (1, 8, 15, 16, 17, 33, 130)]
+    cases += [_depthwise(rng, f"{a}", (2, 17, 5, 6), 17, 3, 1, 1, activation=a) for a in ACTIVATIONS if a]
+    cases += [
+        _depthwise(rng, "multiplier", (2, 3, 5, 6), 6, 3, 2, 1),
+        _depthwise(rng, "same-even", (2, 3, 5, 6), 3, 4, 1, "same"),
+        _depthwise(rng, "no-bias", (2, 3, 5, 6), 3, 3, bias=False),
+        _depthwise(rng, "empty", (0, 3, 5, 6), 3, 3),
+        _depthwise(rng, "planes", (2, 40, 33, 35), 40, 3, 2, 1),
+    ]
+    return cases
+
+
+def pointwise_conv2d() -> list[Case]:
+    """Few and many channels, one pixel, activations."""
+    rng = np.random.default_rng(5)
+    sizes = {"few": ((2, 3, 2, 3), 4), "one-pixel": ((2, 40, 1, 1), 35), "deep": ((1, 700, 3, 5), 33)}
+    sizes |= {"empty": ((0, 3, 2, 3), 4), "planes": ((2, 24, 17, 19), 40)}
+    filtered = [_filtered(rng, name, shape, filters, 1) for name, (shape, filters) in sizes.items()]
+    filtered += [_filtered(rng, f"{a}", (2, 3, 4, 5), 6, 1, activation=a) for a in ACTIVATIONS if a]
+    return [Case(case.name, case.args[:3], case.kwargs, case.terms) for case in filtered]
+
+
+def depthwise_separable_conv2d() -> list[Case]:
+    """Every geometry, with and without norms and activations, more channels than are packed at a time."""
+    rng = np.random.default_rng(6)
+    cases = [_separable(rng, "few", (2, 3, 4, 5), 4, 3, padding=1)]
+    for name, (kernel, dilation, padding, stride, (_, height, width)) in WINDOWS.items():
+        window = {"dilation": dilation, "padding": padding, "stride": stride}
+        cases.append(_separable(rng, name, (2, 5, height, width), 7, kernel, **window))
+    both = {"depthwise_activation": "relu", "pointwise_activation": "relu6"}
+    cases += [
+        _separable(rng, f"{a}", (2, 17, 5, 6), 18, 3, padding=1, depthwise_activation=a) for a in ACTIVATIONS if a
+    ]
+    cases += [
+        _separable(rng, "block", (2, 35, 14, 15), 70, 3, padding=1, **both),
+        _separable(rng, "block-stride", (2, 64, 15, 16), 33, 3, padding=1, stride=2, **both),
+        _separable(rng, "deep", (1, 330, 7, 7), 300, 3, padding=1, **both),
+        _separable(rng, "many-taps", (1, 18, 9, 40), 5, 7, padding="same"),
+        _separable(rng, "empty", (0, 3, 4, 5), 4, 3),
+    ]
+    plain = _separable(rng, "no-norms", (2, 3, 6, 7), 4, 3, padding=1, stride=2)
+    kwargs = {k: v for k, v in plain.kwargs.items() if not k.endswith("norm")}
+    return [*cases, Case("no-norms", plain.args, kwargs, plain.terms)]
+
+
+def _depthwise(
+    rng: np.random.Generator,
+    name: str,
+    shape: tuple[int, int, int, int],
+    filters: int,
+    kernel: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    bias: bool = True,
+    **kwargs: Any,
+) -> Case:
+    """A case of `depthwise_conv2d`: that of `conv2d` without its groups."""
+    case = _filtered(rng, name, shape, filters, kernel, stride, padding, dilation, shape[1], bias, **kwargs)
+    return Case(name, case.args[:6], case.kwargs, case.terms)
+
+
+def _separable(
+    rng: np.random.Generator, name: str, shape: tuple[int, int, int, int], filters: int, kernel: Any, **kwargs: Any
+) -> Case:
+    """A case of `depthwise_separable_conv2d` with both norms, whose middle and results are about 1."""
+    channels, taps = shape[1], int(np.prod(_pair(kernel)))
+    first = rng.normal(size=(channels, 1, *_pair(kernel))) / taps**0.5
+    second = rng.normal(size=(filters, channels, 1, 1)) / channels**0.5
+    norms = {
+        "depthwise_norm": (rng.uniform(0.5, 1.5, channels), rng.normal(size=channels)),
+        "pointwise_norm": (rng.uniform(0.5, 1.5, filters), rng.normal(size=filters)),
+    }
+    # A value sums the channels' rounded middles, each of which sums its taps.
+    return Case(name, (rng.normal(size=shape), first, second), norms | kwargs, channels + taps + 2)
+
+
 def _filtered(
     rng: np.random.Generator,
     name: str,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._codes import ACTIVATIONS
-from visionops.conv.convolution import CONV2D, check_weight
+from visionops.conv.convolution import CONV2D, check_weight, preferred
 from visionops.conv.im2col import IM2COL
 from visionops.conv.window import image, padding_of, pair, positions
 
@@ -40,7 +40,7 @@ def conv2d(
         dilation: Pixels between neighbouring taps, D.
         groups: Parts of the channels that do not mix.
         activation: None, "relu", "leaky_relu" (slope 0.01), "relu6", "silu", "hardswish" or "gelu" (by erf).
-        backend: "native" or "aten", torch's own, or None for the first that can run.
+        backend: "native" or "aten", torch's own, or None for the faster one here.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = floor((H + 2P - D (kh - 1) - 1) / S) + 1;
@@ -62,6 +62,7 @@ def conv2d(
     """
     images = image(input)
     check_weight(images, weight, bias, groups)
+    backend = backend or preferred(images, weight, groups)
     _check.one_of("activation", activation, ACTIVATIONS)
     steps, gaps, kernel = pair("stride", stride, 1), pair("dilation", dilation, 1), list(weight.shape[2:])
     sides = padding_of(padding, kernel, steps, gaps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from visionops.conv.convolution import CONV_TRANSPOSE2D, check_weight
+from visionops.conv.convolution import CONV_TRANSPOSE2D, check_weight, preferred
 from visionops.conv.window import image, pair, sides
 
 
@@ -36,7 +36,7 @@ def conv_transpose2d(
         output_padding: Rows and columns added at the bottom and on the right, fewer than the stride or the dilation.
         groups: Parts of the channels that do not mix.
         dilation: Pixels between neighbouring taps, D.
-        backend: "native" or "aten", torch's own, or None for the first that can run.
+        backend: "native" or "aten", torch's own, or None for the faster one here.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = (H - 1) S - 2P + D (kh - 1) +
@@ -69,5 +69,6 @@ def conv_transpose2d(
         around[2 * side + 1] -= extra[side]
     if size[0] < 1 or size[1] < 1:
         raise ValueError(f"padding: expected one that leaves a result, got {padding!r}")
+    backend = backend or preferred(images, weight, groups)
     out: Tensor = CONV_TRANSPOSE2D(images, weight, bias, size, steps, around, gaps, groups, backend=backend)
     return out if input.ndim == 4 else out[0]

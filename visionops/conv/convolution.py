@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visionops import _check
@@ -171,12 +172,26 @@ ACTIVATION_BACKWARD = Op(
 )
 
 
-def check_weight(input: Tensor, weight: Any, bias: Any, groups: Any, *, transposed: bool = False) -> None:
+def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
+    """The backend that was measured faster for such a convolution: torch's where a vendor's kernels win."""
+    if input.device.type != "cpu" or input.dtype == torch.float16:
+        return None  # torch converts no float16 to float32 by the panel
+    pointwise = weight.shape[2] == 1 and weight.shape[3] == 1
+    if input.dtype == torch.float32:
+        native = groups == 1 and pointwise
+    else:
+        native = groups == 1 and not pointwise and input.dtype == torch.float64
+    return None if native else "aten"
+
+
+def check_weight(
+    input: Tensor, weight: Any, bias: Any, groups: Any, *, transposed: bool = False, name: str = "weight"
+) -> None:
     """Raise unless weight and bias fit (B, C, H, W): (O, C / groups, kh, kw), transposed (C, O / groups, kh, kw)."""
-    _check.is_a("weight", weight, Tensor)
+    _check.is_a(name, weight, Tensor)
     letters = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
-    _check.ndim("weight", weight, 4, letters)
-    _same_kind("weight", weight, input)
+    _check.ndim(name, weight, 4, letters)
+    _same_kind(name, weight, input)
     _check.count("groups", groups)
     channels = input.shape[1]
     if groups < 1 or channels % groups or weight.shape[0] % groups:
@@ -185,7 +200,7 @@ def check_weight(input: Tensor, weight: Any, bias: Any, groups: Any, *, transpos
     expected = channels if transposed else channels // groups
     if weight.shape[0 if transposed else 1] != expected:
         raise ValueError(
-            f"weight: expected shape {letters} with C={channels} and groups={groups}, got {_check.describe(weight)}"
+            f"{name}: expected shape {letters} with C={channels} and groups={groups}, got {_check.describe(weight)}"
         )
     if bias is not None:
         outputs = weight.shape[1] * groups if transposed else weight.shape[0]

@@ -99,6 +99,53 @@ def conv_transpose2d(
     return out if bias is None else out + bias.astype(np.float64)[:, None, None]
 
 
+def depthwise_conv2d(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    *,
+    activation: str | None = None,
+) -> Float64:
+    """conv2d with a group for each channel."""
+    return conv2d(input, weight, bias, stride, padding, dilation, input.shape[1], activation=activation)
+
+
+def pointwise_conv2d(
+    input: Array, weight: Array, bias: Array | None = None, *, activation: str | None = None
+) -> Float64:
+    """conv2d with a window of one pixel."""
+    return conv2d(input, weight, bias, activation=activation)
+
+
+def depthwise_separable_conv2d(
+    input: Array,
+    depthwise_weight: Array,
+    pointwise_weight: Array,
+    *,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    depthwise_norm: tuple[Array, Array] | None = None,
+    depthwise_activation: str | None = None,
+    pointwise_norm: tuple[Array, Array] | None = None,
+    pointwise_activation: str | None = None,
+) -> Float64:
+    """Depthwise convolution, scale and shift of each channel, activation; the same with a pointwise one."""
+    middle = depthwise_conv2d(input, depthwise_weight, None, stride, padding, dilation)
+    middle = ACTIVATIONS[depthwise_activation][0](_normed(middle, depthwise_norm))
+    return ACTIVATIONS[pointwise_activation][0](_normed(pointwise_conv2d(middle, pointwise_weight), pointwise_norm))
+
+
+def _normed(x: Float64, norm: tuple[Array, Array] | None) -> Float64:
+    if norm is None:
+        return x
+    scale, shift = (part.astype(np.float64)[:, None, None] for part in norm)
+    return np.asarray(x * scale + shift)
+
+
 def _sides(padding: Size | str, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
     """(top, bottom, left, right)."""
     if padding == "valid":
