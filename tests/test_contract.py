@@ -31,6 +31,7 @@ FROZEN = {"complete_box_iou": "alpha is a constant in the gradient, as in the au
 # Linear operations; the others raise at the second differentiation.
 TWICE = {
     "box_convert",
+    "channel_shuffle",
     "col2im",
     "conv2d",
     "conv_transpose2d",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from visionops.suppression import *
 
 ROOMS = ("boxes", "conv", "suppression")
-_SUBPACKAGES = ("numpy", "testing", *ROOMS)
+_SUBPACKAGES = ("nn", "numpy", "testing", *ROOMS)
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,6 @@
-// Tensors to pointers for the column matrix of room `conv`: schemas, the checks that memory safety needs.
+// Tensors to pointers for what only moves values in room `conv`: columns and channel shuffle.
 #include "common/stable_torch.h"
+#include "conv/channel_shuffle.h"
 #include "conv/im2col.h"
 #include "conv/window_torch.h"
 
@@ -62,6 +63,21 @@ Tensor col2im_op(const Tensor& input, const Ints& output_size, const Ints& kerne
   return out;
 }
 
+Tensor channel_shuffle_op(const Tensor& input, int64_t groups) {
+  check(input.dim() == 4, "input: expected shape (B, C, H, W)");
+  check(is_floating(dtype_of(input)), "input: expected a floating dtype");
+  check(groups >= 1 && input.size(1) % groups == 0, "groups: expected a divisor of the channels");
+  const Tensor in = as_dense_image(input);
+  const bool last = is_channels_last(in);
+  const ShuffleProblem problem = {dtype_of(in), in.size(0), groups, in.size(1), in.size(2) * in.size(3), last};
+  Tensor out = empty_image(in.size(0), in.size(1), in.size(2), in.size(3), last, in.scalar_type());
+  void* data = out.mutable_data_ptr();
+  const int64_t each = last ? problem.channels : problem.pixels;
+  parallel(problem.batch * (last ? problem.pixels : problem.channels), kValuesPerTask / (each + 1) + 1,
+           [&](int64_t begin, int64_t end) { channel_shuffle(problem, in.const_data_ptr(), data, begin, end); });
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
@@ -69,11 +85,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(
       "col2im_native(Tensor input, SymInt[] output_size, int[] kernel_size, int[] dilation, int[] padding, "
       "int[] stride) -> Tensor");
+  m.def("channel_shuffle_native(Tensor input, SymInt groups) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("im2col_native", TORCH_BOX(&im2col_op));
   m.impl("col2im_native", TORCH_BOX(&col2im_op));
+  m.impl("channel_shuffle_native", TORCH_BOX(&channel_shuffle_op));
 }
 
 }  // namespace visionops

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from visionops import col2im, im2col
+from visionops import channel_shuffle, col2im, im2col
 
 IMAGE = torch.arange(24.0).reshape(1, 2, 3, 4)
 
@@ -54,6 +54,16 @@ def test_channels_last_is_read_in_place(dtype: torch.dtype) -> None:
     assert torch.equal(im2col(x.to(memory_format=torch.channels_last), 3, 1, 1, 2), im2col(x, 3, 1, 1, 2))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_channel_shuffle_is_torchs_and_undone_by_the_other_count_of_groups(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 12, 3, 5).to(memory_format=layout)
+    shuffled = channel_shuffle(x, 3)
+    assert torch.equal(shuffled, F.channel_shuffle(x, 3))
+    assert shuffled.is_contiguous(memory_format=layout)
+    assert torch.equal(channel_shuffle(shuffled, 4), x)
+    assert torch.equal(channel_shuffle(x[0], 3), shuffled[0])
+
+
 def test_one_image_without_a_batch() -> None:
     columns = im2col(IMAGE[0], 2)
     assert torch.equal(columns, im2col(IMAGE, 2)[0])
@@ -71,6 +81,8 @@ def test_sixteen_bit_sums_do_not_lose_small_terms() -> None:
     [
         (lambda: im2col(IMAGE[0, 0], 2), ValueError, "input: expected shape (B, C, H, W) or (C, H, W), got (3, 4)"),
         (lambda: im2col(IMAGE.int(), 2), TypeError, "input: expected dtype floating, got torch.int32"),
+        (lambda: channel_shuffle(IMAGE, 3), ValueError, "groups: expected a divisor of 2 channels, got 3"),
+        (lambda: channel_shuffle(IMAGE, 1.0), TypeError, "groups: expected an integer, got float"),
         (lambda: im2col([1], 2), TypeError, "input: expected a torch.Tensor, got list"),
         (
             lambda: im2col(IMAGE, (2, 2, 2)),
@@ -132,6 +144,9 @@ ONE, NONE = [1, 1], [0, 0, 0, 0]
         lambda: OPS.im2col_native(IMAGE, [2, 2], ONE, [0, 0], ONE),
         lambda: OPS.im2col_native(IMAGE, [2, 2], ONE, NONE, [1, 0]),
         lambda: OPS.im2col_native(IMAGE, [4, 4], ONE, NONE, ONE),
+        lambda: OPS.channel_shuffle_native(IMAGE, 3),
+        lambda: OPS.channel_shuffle_native(IMAGE, 0),
+        lambda: OPS.channel_shuffle_native(IMAGE[0], 1),
         lambda: OPS.col2im_native(IMAGE, [3, 4], [2, 2], ONE, NONE, ONE),
         lambda: OPS.col2im_native(torch.ones(1, 4, 5), [3, 3], [2, 2], ONE, NONE, ONE),
         lambda: OPS.col2im_native(torch.ones(1, 3, 4), [3, 3], [2, 2], ONE, NONE, ONE),

@@ -1,5 +1,6 @@
 """Room `conv`: convolutions, and the column matrix that explains them."""
 
+from visionops.conv.channel_shuffle import channel_shuffle
 from visionops.conv.conv2d import conv2d, im2col_conv2d
 from visionops.conv.conv_transpose2d import conv_transpose2d
 from visionops.conv.cost import conv_cost, receptive_field
@@ -7,6 +8,7 @@ from visionops.conv.depthwise import depthwise_conv2d, depthwise_separable_conv2
 from visionops.conv.im2col import col2im, im2col
 
 __all__ = [
+    "channel_shuffle",
     "col2im",
     "conv2d",
     "conv_cost",

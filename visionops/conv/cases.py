@@ -57,6 +57,15 @@ def col2im() -> list[Case]:
     return [*cases, Case("wild", (wild, (3, 3), 2))]
 
 
+def channel_shuffle() -> list[Case]:
+    """One group, as many as channels, and between."""
+    rng = np.random.default_rng(7)
+    shapes = {"few": ((2, 4, 2, 3), 2), "one": ((2, 3, 4, 5), 1), "all": ((2, 6, 3, 3), 6), "empty": ((0, 4, 2, 3), 2)}
+    shapes |= {"three": ((3, 12, 1, 1), 3), "planes": ((2, 120, 17, 19), 8)}
+    cases = [Case(name, (rng.normal(size=shape), groups)) for name, (shape, groups) in shapes.items()]
+    return [*cases, Case("wild", (np.array([np.nan, np.inf, -np.inf, 1.0]).reshape(1, 4, 1, 1), 2))]
+
+
 def conv2d() -> list[Case]:
     """Every geometry, activation and kind of padding, groups, and sizes around those of register tiles."""
     rng = np.random.default_rng(2)

@@ -15,7 +15,7 @@ from visionops.conv.conv2d import conv2d
 from visionops.conv.convolution import CONV2D, check_weight
 from visionops.conv.window import image, padding_of, pair, positions
 
-Norm = tuple[Tensor, Tensor]
+Norm = tuple[Tensor | None, Tensor]
 
 
 def _fake(
@@ -151,7 +151,8 @@ def depthwise_separable_conv2d(
         stride: Of the depthwise convolution, as in `conv2d`, as the two that follow.
         padding: Zeros on each side, "valid" or "same".
         dilation: Pixels between neighbouring taps.
-        depthwise_norm: (scale, shift), each (C,) in the input's dtype: a folded batch norm; or None.
+        depthwise_norm: (scale, shift), each (C,) in the input's dtype: a folded batch norm; or None. A scale of None
+            is 1, so that a bias is (None, bias).
         depthwise_activation: A name or None, as in `conv2d`.
         pointwise_norm: (scale, shift), each (O,); or None.
         pointwise_activation: A name or None.
@@ -210,11 +211,13 @@ def _folded(name: str, weight: Tensor, norm: Any) -> tuple[Tensor, Tensor | None
         return weight, None
     if not isinstance(norm, (tuple, list)) or len(norm) != 2:
         raise TypeError(f"{name}: expected None or (scale, shift), got {type(norm).__name__}")
-    for part, value in zip(("scale", "shift"), norm, strict=True):
+    scale, shift = norm
+    for part, value in (("scale", scale), ("shift", shift)):
+        if part == "scale" and value is None:
+            continue
         _check.is_a(f"{name} {part}", value, Tensor)
         if value.shape != weight.shape[:1]:
             raise ValueError(f"{name} {part}: expected shape {tuple(weight.shape[:1])}, got {_check.describe(value)}")
         _check.dtype(f"{name} {part}", value, (weight.dtype,), f"{weight.dtype} as input")
         _check.same_device(f"{name} {part}", value, "input", weight)
-    scale, shift = norm
-    return weight * scale[:, None, None, None], shift
+    return weight if scale is None else weight * scale[:, None, None, None], shift

@@ -36,6 +36,13 @@ def col2im(
     return padded[:, :, pad_h : pad_h + height, pad_w : pad_w + width]
 
 
+def channel_shuffle(input: Array, groups: int) -> Float64:
+    """Channels of groups dealt out in turn: those of the first channel of each group, then of the second."""
+    each = input.shape[1] // groups
+    order = [group * each + i for i in range(each) for group in range(groups)]
+    return input.astype(np.float64)[:, order]
+
+
 def conv2d(
     input: Array,
     weight: Array,
