@@ -95,8 +95,8 @@ def tensors(case: Case, dtype: torch.dtype, device: str = "cpu") -> tuple[list[A
     """Arguments for the operation."""
 
     def convert(value: Any) -> Any:
-        if isinstance(value, list):
-            return [convert(v) for v in value]
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(convert, value))
         if not isinstance(value, np.ndarray):
             return value
         tensor = torch.from_numpy(value.copy()).to(device)
@@ -109,8 +109,8 @@ def arrays(args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str
     """Arguments for the reference: what the operation saw, bfloat16 as float32."""
 
     def convert(value: Any) -> Any:
-        if isinstance(value, list):
-            return [convert(v) for v in value]
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(convert, value))
         return to_numpy(value) if isinstance(value, torch.Tensor) else value
 
     return [convert(a) for a in args], {k: convert(v) for k, v in kwargs.items()}

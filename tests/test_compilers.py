@@ -81,7 +81,7 @@ def check(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], folder: Pat
         torch.testing.assert_close(outputs(program(*inputs)), expected)
 
 
-@pytest.mark.parametrize("name", visionops.__all__)
+@pytest.mark.parametrize("name", [name for name in visionops.__all__ if name in REGISTRY])
 def test_each_operation(name: str, tmp_path: Path) -> None:
     call = Call(name)
     check(call, call.inputs, tmp_path)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionops.boxes import *
+    from visionops.conv import *
     from visionops.norm import *
     from visionops.pool import *
     from visionops.roi import *
     from visionops.suppression import *
 
-ROOMS = ("boxes", "norm", "pool", "roi", "suppression")
+ROOMS = ("boxes", "conv", "norm", "pool", "roi", "suppression")
 _SUBPACKAGES = ("nn", "numpy", "testing", *ROOMS)
 
 __version__ = "0.1.0"

@@ -65,7 +65,7 @@ class Backend:
     """One implementation of an operation.
 
     Attributes:
-        name: "native" for C++ and CUDA C++, "triton" for Triton.
+        name: "native" for C++ and CUDA C++, "triton" for Triton, "aten" for torch's own.
         why_not: Why it cannot run an operation for a device type and dtype, or None. It sees nothing else, so that the
             choice is made once for each and holds under tracing.
     """
@@ -96,6 +96,10 @@ def _emulated_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
     return None if device == "cpu" else "it stands for a GPU on the CPU"
 
 
+def _aten_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
+    return None
+
+
 HAS_TRITON = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -109,6 +113,9 @@ _DECISIONS = frozenset({"suppression"})
 NATIVE = Backend("native", _native_why_not)
 # The implementation is the function of the operation's name in visionops/<room>/triton_kernels.py.
 TRITON = Backend("triton", _triton_why_not)
+# Torch's own operation, where a vendor's library behind it wins: the function of the operation's name in
+# visionops/<room>/aten.py.
+ATEN = Backend("aten", _aten_why_not)
 # The CUDA C++ kernels on an emulated GPU, for tests: every operation has it whose emulation is loaded.
 EMULATED = Backend("emulated", _emulated_why_not)
 
@@ -188,6 +195,8 @@ class Op:
             qualified = f"visionops::{name}_{backend.name}"
             if backend is TRITON and _TRITON_RUNS:
                 _define_triton(qualified, name, fake)
+            if backend is ATEN:
+                _define_aten(f"{name}_aten", name, fake)
             if not hasattr(torch.ops.visionops, f"{name}_{backend.name}"):
                 continue  # its library is absent; why_not says so
             raw = getattr(torch.ops.visionops, f"{name}_{backend.name}").default
@@ -258,23 +267,38 @@ def _has_cuda_kernel(qualified: str) -> bool:
     return hasattr(torch.ops.visionops, name) and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CUDA")
 
 
-def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
-    """Register the room's Triton function as a torch operation, imported when it is first called."""
+def _in_room(module: str, name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of an operation's name in a module of its room, imported when it is first called."""
     room = fake.__module__.split(".")[1]
 
     def implementation(*args: Any) -> Any:
-        return getattr(import_module(f"visionops.{room}.triton_kernels"), name)(*args)
+        return getattr(import_module(f"visionops.{room}.{module}"), name)(*args)
 
     # The schema is read from the signature, which is that of the shape rule.
     implementation.__signature__ = signature(fake, eval_str=True)  # type: ignore[attr-defined]
+    return implementation
+
+
+def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
     # What is interpreted cannot be traced into, and what decides must not be.
-    opaque = INTERPRETED or room in _DECISIONS
+    opaque = INTERPRETED or fake.__module__.split(".")[1] in _DECISIONS
     register = torch.library.custom_op if opaque else torch.library.triton_op
-    register(qualified, implementation, mutates_args=())
+    register(qualified, _in_room("triton_kernels", name, fake), mutates_args=())
+
+
+_ATEN_LIBRARY = torch.library.Library("visionops", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
+def _define_aten(operation: str, name: str, fake: Callable[..., Any]) -> None:
+    # A custom_op would cost as much as a small convolution.
+    implementation = _in_room("aten", name, fake)
+    schema = operation + torch.library.infer_schema(implementation, mutates_args=())
+    _ATEN_LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 
 def needs_autograd(args: tuple[Any, ...]) -> bool:
-    """Whether a gradient can be asked for of an operation on these arguments."""
+    """Whether a gradient may be asked for of what is computed from these."""
     # Inside grad(vmap(f)) requires_grad reads False, and a dual tensor has none: a raw operation would return silent
     # zeros there, an autograd.Function differentiates or raises.
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:

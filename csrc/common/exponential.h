@@ -1,7 +1,7 @@
-// e^x for arguments that are not positive, without a branch or a call, so that loops over it become vector code.
+// e^x without a branch or a call, so that loops over it become vector code.
 //
 // x = n ln 2 + r with |r| <= ln 2 / 2; e^r by the polynomial (float) and rational function (double) of Cephes' expf and
-// exp; 2^n by its bits. Within two roundings; what is below the smallest normal number is 0.
+// exp; 2^n by its bits. Within two roundings; about the smallest normal number and below it is 0. A NaN stays one.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,9 @@ VISIONOPS_HD inline double of_rest(double r) {
 }
 
 template <class T, class Bits>
-VISIONOPS_HD inline T exponential(T x, T least, T to_whole, T ln2_high, T ln2_low, Bits bias, int mantissa) {
-  const T inside = x > least ? x : least;
+VISIONOPS_HD inline T exponential(T x, T least, T most, T to_whole, T ln2_high, T ln2_low, Bits bias, int mantissa) {
+  const T raised = x < least ? least : x;
+  const T inside = raised > most ? most : raised;
   // Beyond 2^mantissa a number's last bits count whole steps.
   const T shifted = inside * T(1.44269504088896340736) + to_whole;
   const T n = shifted - to_whole;
@@ -54,11 +55,12 @@ VISIONOPS_HD inline T exponential(T x, T least, T to_whole, T ln2_high, T ln2_lo
 }  // namespace exponential_detail
 
 VISIONOPS_HD inline float exponential(float x) {
-  return exponential_detail::exponential<float, uint32_t>(x, -87.0f, 0x1.8p23f, 0.693359375f, -2.12194440e-4f, 127, 23);
+  return exponential_detail::exponential<float, uint32_t>(x, -87.0f, 89.0f, 0x1.8p23f, 0.693359375f, -2.12194440e-4f,
+                                                          127, 23);
 }
 
 VISIONOPS_HD inline double exponential(double x) {
-  return exponential_detail::exponential<double, uint64_t>(x, -708.0, 0x1.8p52, 6.93145751953125e-1,
+  return exponential_detail::exponential<double, uint64_t>(x, -708.0, 710.0, 0x1.8p52, 6.93145751953125e-1,
                                                            1.42860682030941723212e-6, 1023, 52);
 }
 

@@ -5,8 +5,8 @@
 // in a fixed order whatever the ranges, and a channel's mean and squares are taken around a value near them.
 #pragma once
 
+#include "common/activation.h"
 #include "common/dtype.h"
-#include "norm/activation.h"
 
 namespace visionops {
 

@@ -1,7 +1,7 @@
 // One bit an element that tells the slope of a kinked activation: written forward, read backward.
 #pragma once
 
-#include "norm/activation.h"
+#include "common/activation.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>

@@ -1,15 +1,17 @@
-// What may follow a norm: the activations, their values and slopes, in float and double.
+// The activations that may follow a norm or a convolution: their values and slopes, in float and double.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#include "common/half.h"
+#include "common/exponential.h"
 
 namespace visionops {
 
 /// The numbers are those of ACTIVATIONS in visionops/_codes.py.
 enum class Activation : int { none, relu, leaky_relu, relu6, silu, hardswish, gelu };
+
+constexpr int kLastActivation = static_cast<int>(Activation::gelu);
 
 /// Whether the slope has two values, so that one bit an element tells it.
 constexpr bool is_kinked(Activation a) {
@@ -42,25 +44,6 @@ template <class C>
 inline C within(C value, C low, C high) {
   const C raised = value < low ? low : value;
   return raised > high ? high : raised;
-}
-
-inline double exponential(double x) { return std::exp(x); }
-
-/// exp by its series around the nearest multiple of ln 2: loops over it vectorise, those over the library's do not.
-inline float exponential(float x) {
-  const float bounded = within(x, -87.0f, 89.0f);
-  constexpr float round = 0x1.8p23f;  // added, it leaves the nearest integer in the lowest bits
-  const float shifted = bounded * 1.44269504f + round;
-  const float power = shifted - round;
-  const float rest = (bounded - power * 0x1.62e4p-1f) + power * -0x1.7f7d1cp-20f;
-  float series = 1.0f / 720;
-  series = series * rest + 1.0f / 120;
-  series = series * rest + 1.0f / 24;
-  series = series * rest + 1.0f / 6;
-  series = series * rest + 0.5f;
-  series = series * rest + 1.0f;
-  series = series * rest + 1.0f;
-  return series * float_from_bits((bits_of_float(shifted) + 127u) << 23);
 }
 
 template <class C>
@@ -112,9 +95,10 @@ inline bool is_steep(C x) {
 
 constexpr double slope_elsewhere(Activation a) { return a == Activation::leaky_relu ? 0.01 : 0.0; }
 
-/// The derivative where it is not one of two values; at hardswish's kinks it is torch's.
+/// The derivative; at a kink torch's.
 template <Activation a, class C>
 inline C slope(C x) {
+  if constexpr (is_kinked(a)) return is_steep<a>(x) ? C(1) : C(slope_elsewhere(a));
   if constexpr (a == Activation::silu) {
     const C s = sigmoid(x);
     return s * (1 + x * (1 - s));

@@ -1,0 +1,329 @@
+// Tensors to pointers for the convolutions of room `conv`: schemas, the checks that memory safety needs.
+#include <memory>
+#include <optional>
+
+#include "common/stable_torch.h"
+#include "conv/activation_backward.h"
+#include "conv/convolution.h"
+#include "conv/depthwise.h"
+#include "conv/window_torch.h"
+
+namespace visionops {
+namespace {
+
+constexpr int64_t kProductsPerTask = 1 << 20;
+constexpr int64_t kValuesPerTask = 32768;
+
+// A thread keeps its scratch from call to call: fresh pages would cost a small convolution as much as its arithmetic.
+void* scratch() {
+  constexpr int64_t kLine = 64;
+  thread_local const std::unique_ptr<char[]> memory(new char[convolution_scratch_bytes() + kLine]);
+  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.get()) + kLine - 1) / kLine * kLine);
+}
+
+Tensor in_layout(const Tensor& image, bool channels_last) {
+  if (is_channels_last(image) == channels_last) return as_dense_image(image);
+  using torch::headeronly::MemoryFormat;
+  return torch::stable::contiguous(image, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+// The sides of a window over an image.
+Axis axis_of(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation) {
+  return {
+      positions(size, before, after, kernel, stride, dilation), size, -before, stride, kernel, dilation, 0, 1, 0, 1};
+}
+
+// What checks the shapes that a convolution and its two adjoints share: weight is (out, in / groups, kh, kw).
+struct Shapes {
+  Axis y, x;
+  int64_t groups, in_channels, out_channels;
+
+  Shapes(int64_t height, int64_t width, int64_t in, int64_t out, const Ints& kernel, const Ints& stride,
+         const Ints& padding, const Ints& dilation, int64_t groups)
+      : groups(groups) {
+    window_of(kernel, stride, padding, dilation);
+    check(groups >= 1 && in % groups == 0 && out % groups == 0, "groups: expected a divisor of both channel counts");
+    in_channels = in / groups;
+    out_channels = out / groups;
+    y = axis_of(height, kernel[0], stride[0], padding[0], padding[1], dilation[0]);
+    x = axis_of(width, kernel[1], stride[1], padding[2], padding[3], dilation[1]);
+  }
+};
+
+// Seen from an axis over the result: phase `phase` of `stride` of them is the window of the adjoint over the positions.
+Axis adjoint(const Axis& axis, int64_t phase) {
+  const int64_t stride = axis.step;
+  // Pixel phase + p stride gets from position q by tap t where phase + p stride = first + q stride + t tap_step.
+  int64_t first_tap = 0;
+  while (first_tap < axis.taps && (phase - axis.first - first_tap * axis.tap_step) % stride != 0) ++first_tap;
+  int64_t tap_step = 1;
+  while (tap_step * axis.tap_step % stride != 0) ++tap_step;
+  const int64_t taps = first_tap < axis.taps ? (axis.taps - 1 - first_tap) / tap_step + 1 : 0;
+  return {axis.size > phase ? (axis.size - 1 - phase) / stride + 1 : 0,
+          axis.positions,
+          (phase - axis.first - first_tap * axis.tap_step) / stride,
+          1,
+          taps,
+          -tap_step * axis.tap_step / stride,
+          first_tap,
+          tap_step,
+          phase,
+          stride};
+}
+
+const void* bias_of(const std::optional<Tensor>& bias, std::optional<Tensor>& kept, const Tensor& input, int64_t out) {
+  if (!bias) return nullptr;
+  check(bias->dim() == 1 && bias->size(0) == out, "bias: expected one value per output channel");
+  check(bias->scalar_type() == input.scalar_type(), "bias: expected the input's dtype");
+  kept = as_contiguous(*bias);
+  return kept->const_data_ptr();
+}
+
+void check_images(const Tensor& a, const Tensor& b) {
+  check(a.dim() == 4 && b.dim() == 4, "input, weight: expected four dimensions");
+  check(is_floating(dtype_of(a)), "input: expected a floating dtype");
+  check(a.scalar_type() == b.scalar_type(), "weight: expected the input's dtype");
+}
+
+// The filters of a depthwise problem by tap and channel.
+Tensor filters_of(const ConvolutionProblem& problem) {
+  const bool wide = problem.dtype == DType::f64;
+  Tensor filters =
+      empty({problem.y.taps * problem.x.taps, problem.groups}, wide ? ScalarType::Double : ScalarType::Float);
+  depthwise_filters(problem, filters.mutable_data_ptr());
+  return filters;
+}
+
+void run_depthwise(const ConvolutionProblem& problem) {
+  const Tensor filters = filters_of(problem);
+  const int64_t items = depthwise_items(problem);
+  const int64_t values = problem.batch * problem.groups * problem.y.positions * problem.x.positions;
+  parallel(items, items * kValuesPerTask / (values * problem.y.taps * problem.x.taps + 1) + 1,
+           [&](int64_t begin, int64_t end) { depthwise(problem, filters.const_data_ptr(), begin, end); });
+}
+
+void run(const ConvolutionProblem& problem) {
+  if (problem.in_channels == 1 && problem.out_channels == 1) return run_depthwise(problem);
+  const int64_t products = problem.in_channels * problem.y.taps * problem.x.taps * 512;
+  parallel(convolution_items(problem), kProductsPerTask / (products + 1) + 1,
+           [&](int64_t begin, int64_t end) { convolution(problem, scratch(), begin, end); });
+}
+
+Tensor conv2d_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
+                 const Ints& padding, const Ints& dilation, int64_t groups, int64_t activation) {
+  check_images(input, weight);
+  check(activation >= 0 && activation <= kLastActivation, "activation: expected 0 to 6");
+  const Shapes s(input.size(2), input.size(3), input.size(1), weight.size(0), {weight.size(2), weight.size(3)}, stride,
+                 padding, dilation, groups);
+  check(weight.size(1) == s.in_channels, "weight: expected channels of one group");
+  const Tensor in = as_dense_image(input);
+  const bool last = is_channels_last(in);
+  std::optional<Tensor> kept;
+  Tensor out = empty_image(in.size(0), weight.size(0), s.y.positions, s.x.positions, last, in.scalar_type());
+  ConvolutionProblem problem = {
+      dtype_of(in),
+      in.const_data_ptr(),
+      weight.const_data_ptr(),
+      bias_of(bias, kept, in, weight.size(0)),
+      out.mutable_data_ptr(),
+      in.size(0),
+      groups,
+      s.in_channels,
+      s.out_channels,
+      s.y.positions,
+      s.x.positions,
+      last,
+      s.y,
+      s.x,
+      {s.out_channels * weight.stride(0), weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3)},
+      static_cast<Activation>(activation)};
+  run(problem);
+  return out;
+}
+
+Tensor conv_transpose2d_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                           const Ints& output_size, const Ints& stride, const Ints& padding, const Ints& dilation,
+                           int64_t groups) {
+  check_images(input, weight);
+  check(within(output_size, 2, 0), "output_size: expected two sizes, 0 or more");
+  const int64_t out_channels = weight.size(1) * groups;
+  const Shapes s(output_size[0], output_size[1], out_channels, input.size(1), {weight.size(2), weight.size(3)}, stride,
+                 padding, dilation, groups);
+  check(weight.size(0) == input.size(1), "weight: expected the input's channels");
+  check(input.size(2) == s.y.positions && input.size(3) == s.x.positions,
+        "output_size: expected one from which a convolution makes the input's");
+  const Tensor in = as_dense_image(input);
+  const bool last = is_channels_last(in);
+  std::optional<Tensor> kept;
+  Tensor out = empty_image(in.size(0), out_channels, output_size[0], output_size[1], last, in.scalar_type());
+  ConvolutionProblem problem = {
+      dtype_of(in),
+      in.const_data_ptr(),
+      weight.const_data_ptr(),
+      bias_of(bias, kept, in, out_channels),
+      out.mutable_data_ptr(),
+      in.size(0),
+      groups,
+      s.out_channels,
+      s.in_channels,
+      output_size[0],
+      output_size[1],
+      last,
+      s.y,
+      s.x,
+      {s.out_channels * weight.stride(0), weight.stride(1), weight.stride(0), weight.stride(2), weight.stride(3)},
+      Activation::none};
+  for (int64_t row = 0; row < stride[0] && row < output_size[0]; ++row) {
+    for (int64_t column = 0; column < stride[1] && column < output_size[1]; ++column) {
+      problem.y = adjoint(s.y, row);
+      problem.x = adjoint(s.x, column);
+      run(problem);
+    }
+  }
+  return out;
+}
+
+Tensor conv2d_weight_op(const Tensor& grad, const Tensor& input, const Ints& kernel_size, const Ints& stride,
+                        const Ints& padding, const Ints& dilation, int64_t groups) {
+  check_images(input, grad);
+  check(within(kernel_size, 2, 1), "kernel_size: expected two sizes, 1 or more");
+  const Shapes s(input.size(2), input.size(3), input.size(1), grad.size(1), kernel_size, stride, padding, dilation,
+                 groups);
+  check(grad.size(0) == input.size(0) && grad.size(2) == s.y.positions && grad.size(3) == s.x.positions,
+        "grad: expected the shape of the result");
+  const Tensor in = as_dense_image(input);
+  const bool last = is_channels_last(in);
+  const Tensor g = in_layout(grad, last);
+  const int64_t taps = kernel_size[0] * kernel_size[1];
+  Tensor out = empty({grad.size(1), s.in_channels, kernel_size[0], kernel_size[1]}, in.scalar_type());
+  const ConvolutionProblem problem = {
+      dtype_of(in),
+      in.const_data_ptr(),
+      nullptr,
+      nullptr,
+      const_cast<void*>(g.const_data_ptr()),
+      in.size(0),
+      groups,
+      s.in_channels,
+      s.out_channels,
+      s.y.positions,
+      s.x.positions,
+      last,
+      s.y,
+      s.x,
+      {s.out_channels * s.in_channels * taps, s.in_channels * taps, taps, kernel_size[1], 1},
+      Activation::none};
+  void* data = out.mutable_data_ptr();
+  parallel(convolution_weight_items(problem), 1,
+           [&](int64_t begin, int64_t end) { convolution_weight(problem, data, scratch(), begin, end); });
+  return out;
+}
+
+Tensor depthwise_separable_conv2d_op(const Tensor& input, const Tensor& depthwise_weight,
+                                     const std::optional<Tensor>& depthwise_bias, const Tensor& pointwise_weight,
+                                     const std::optional<Tensor>& pointwise_bias, const Ints& stride,
+                                     const Ints& padding, const Ints& dilation, int64_t depthwise_activation,
+                                     int64_t pointwise_activation) {
+  check_images(input, depthwise_weight);
+  check_images(input, pointwise_weight);
+  check(depthwise_activation >= 0 && depthwise_activation <= kLastActivation && pointwise_activation >= 0 &&
+            pointwise_activation <= kLastActivation,
+        "activation: expected 0 to 6");
+  const int64_t channels = input.size(1), filters = pointwise_weight.size(0);
+  check(channels >= 1, "input: expected channels");
+  check(depthwise_weight.size(0) == channels && depthwise_weight.size(1) == 1,
+        "depthwise_weight: expected shape (C, 1, kh, kw)");
+  check(pointwise_weight.size(1) == channels && pointwise_weight.size(2) == 1 && pointwise_weight.size(3) == 1,
+        "pointwise_weight: expected shape (O, C, 1, 1)");
+  const Shapes s(input.size(2), input.size(3), channels, channels, {depthwise_weight.size(2), depthwise_weight.size(3)},
+                 stride, padding, dilation, channels);
+  const Tensor in = as_dense_image(input);
+  const bool last = is_channels_last(in);
+  std::optional<Tensor> kept_depthwise, kept_pointwise;
+  const Tensor& dw = depthwise_weight;
+  const Tensor& pw = pointwise_weight;
+  Tensor out = empty_image(in.size(0), filters, s.y.positions, s.x.positions, last, in.scalar_type());
+  SeparableProblem problem;
+  problem.depthwise = {dtype_of(in),
+                       in.const_data_ptr(),
+                       dw.const_data_ptr(),
+                       bias_of(depthwise_bias, kept_depthwise, in, channels),
+                       nullptr,
+                       in.size(0),
+                       channels,
+                       1,
+                       1,
+                       s.y.positions,
+                       s.x.positions,
+                       last,
+                       s.y,
+                       s.x,
+                       {dw.stride(0), dw.stride(0), dw.stride(1), dw.stride(2), dw.stride(3)},
+                       static_cast<Activation>(depthwise_activation)};
+  problem.pointwise = {dtype_of(in),
+                       nullptr,
+                       pw.const_data_ptr(),
+                       bias_of(pointwise_bias, kept_pointwise, in, filters),
+                       out.mutable_data_ptr(),
+                       in.size(0),
+                       1,
+                       channels,
+                       filters,
+                       s.y.positions,
+                       s.x.positions,
+                       last,
+                       axis_of(s.y.positions, 1, 1, 0, 0, 1),
+                       axis_of(s.x.positions, 1, 1, 0, 0, 1),
+                       {0, pw.stride(0), pw.stride(1), pw.stride(2), pw.stride(3)},
+                       static_cast<Activation>(pointwise_activation)};
+  const Tensor by_tap = filters_of(problem.depthwise);
+  problem.filters = by_tap.const_data_ptr();
+  parallel(separable_items(problem), kProductsPerTask / (channels * 512) + 1,
+           [&](int64_t begin, int64_t end) { separable(problem, scratch(), begin, end); });
+  return out;
+}
+
+Tensor activation_backward_op(const Tensor& grad, const Tensor& value, int64_t activation) {
+  check_images(value, grad);
+  check(activation >= 0 && activation <= kLastActivation, "activation: expected 0 to 6");
+  for (int64_t d = 0; d < 4; ++d) check(grad.size(d) == value.size(d), "grad: expected the shape of the result");
+  const Tensor at = as_dense_image(value);
+  const bool last = is_channels_last(at);
+  const Tensor from = in_layout(grad, last);
+  Tensor out = empty_image(at.size(0), at.size(1), at.size(2), at.size(3), last, at.scalar_type());
+  void* data = out.mutable_data_ptr();
+  parallel(at.numel(), kValuesPerTask, [&](int64_t begin, int64_t end) {
+    activation_backward(from.const_data_ptr(), at.const_data_ptr(), dtype_of(at), static_cast<Activation>(activation),
+                        data, begin, end);
+  });
+  return out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
+  m.def(
+      "conv2d_native(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "
+      "int groups, int activation) -> Tensor");
+  m.def(
+      "conv_transpose2d_native(Tensor input, Tensor weight, Tensor? bias, SymInt[] output_size, int[] stride, "
+      "int[] padding, int[] dilation, int groups) -> Tensor");
+  m.def(
+      "conv2d_weight_native(Tensor grad, Tensor input, SymInt[] kernel_size, int[] stride, int[] padding, "
+      "int[] dilation, int groups) -> Tensor");
+  m.def(
+      "depthwise_separable_conv2d_native(Tensor input, Tensor depthwise_weight, Tensor? depthwise_bias, "
+      "Tensor pointwise_weight, Tensor? pointwise_bias, int[] stride, int[] padding, int[] dilation, "
+      "int depthwise_activation, int pointwise_activation) -> Tensor");
+  m.def("activation_backward_native(Tensor grad, Tensor value, int activation) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
+  m.impl("conv2d_native", TORCH_BOX(&conv2d_op));
+  m.impl("conv_transpose2d_native", TORCH_BOX(&conv_transpose2d_op));
+  m.impl("conv2d_weight_native", TORCH_BOX(&conv2d_weight_op));
+  m.impl("depthwise_separable_conv2d_native", TORCH_BOX(&depthwise_separable_conv2d_op));
+  m.impl("activation_backward_native", TORCH_BOX(&activation_backward_op));
+}
+
+}  // namespace visionops

@@ -1,0 +1,34 @@
+// Convolution of each channel with a filter of its own, alone and with a pointwise convolution after it.
+#pragma once
+
+#include "conv/convolution.h"
+
+namespace visionops {
+
+/// Writes the filters of a problem whose groups have one channel in and one out as (taps, groups) of Compute<dtype>.
+using DepthwiseFilters = void(const ConvolutionProblem& problem, void* filters);
+VISIONOPS_KERNEL(DepthwiseFilters, depthwise_filters)
+
+/// Work items of `depthwise`: rows of the result, or planes of it where channels come first.
+using DepthwiseItems = int64_t(const ConvolutionProblem& problem);
+VISIONOPS_KERNEL(DepthwiseItems, depthwise_items)
+
+/// Writes the items [begin, end) of out as `convolution` does, from filters as written by depthwise_filters.
+using Depthwise = void(const ConvolutionProblem& problem, const void* filters, int64_t begin, int64_t end);
+VISIONOPS_KERNEL(Depthwise, depthwise)
+
+/// A depthwise convolution whose result, never written, is the image of a pointwise one. Of `depthwise`, out does not
+/// matter; of `pointwise`, image does not.
+struct SeparableProblem {
+  ConvolutionProblem depthwise, pointwise;
+  const void* filters;  // of depthwise, as written by depthwise_filters
+};
+
+using SeparableItems = int64_t(const SeparableProblem& problem);
+VISIONOPS_KERNEL(SeparableItems, separable_items)
+
+/// Writes the items [begin, end) of pointwise.out. Scratch is that of `convolution`.
+using Separable = void(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end);
+VISIONOPS_KERNEL(Separable, separable)
+
+}  // namespace visionops

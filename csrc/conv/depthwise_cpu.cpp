@@ -1,0 +1,156 @@
+// Depthwise convolution on the CPU, alone or feeding a pointwise one: its values go straight into the product's panels.
+#include "conv/depthwise.h"
+
+#include "conv/depthwise_values.h"
+#include "conv/factors.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+/// The pointwise product of (batch, height, width, channels): its left factor's rows are computed when they are needed.
+template <class T>
+struct SeparableLast : ChannelsLast<T> {
+  using C = Compute<T>;
+
+  const ConvolutionProblem& d;
+  const C* filters;
+
+  SeparableLast(const SeparableProblem& problem)
+      : ChannelsLast<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
+
+  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
+    WindowAt<T> windows[kTileRows];
+    Position at(d.y, d.x, row);
+    for (int64_t r = 0; r < count; ++r, at.advance(d.y, d.x)) windows[r] = WindowAt<T>(d, at);
+    depthwise_values(d, windows, count, k, terms, filters, to, kRowStride<C>);
+  }
+};
+
+/// The same of (batch, channels, height, width): panels of the right factor are computed.
+template <class T>
+struct SeparableFirst : ChannelsFirst<T> {
+  using C = Compute<T>;
+
+  const ConvolutionProblem& d;
+  const C* filters;
+
+  SeparableFirst(const SeparableProblem& problem)
+      : ChannelsFirst<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
+
+  void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
+    const int64_t plane = d.y.size * d.x.size;
+    const T* bias = d.bias == nullptr ? nullptr : static_cast<const T*>(d.bias) + k;
+    depthwise_rows(d, static_cast<const T*>(d.image) + k * plane, column, count, terms, filters + k, bias, to);
+  }
+};
+
+template <class T>
+void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
+  using C = Compute<T>;
+  const int64_t positions = p.y.positions * p.x.positions, plane = p.y.size * p.x.size;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t channel = item % p.groups;
+    const T* image = static_cast<const T*>(p.image) + item * plane;
+    T* out = static_cast<T*>(p.out) + item * p.out_height * p.out_width;
+    const T* bias = p.bias == nullptr ? nullptr : static_cast<const T*>(p.bias) + channel;
+    for (int64_t at = 0; at < positions; at += kTileColumns<C>) {
+      const int64_t count = positions - at < kTileColumns<C> ? positions - at : kTileColumns<C>;
+      C values[kTileColumns<C>];
+      depthwise_rows(p, image, at, count, 1, filters + channel, bias, values);
+      for (int64_t lane = 0; lane < count; ++lane) {
+        const int64_t y = p.y.out_first + (at + lane) / p.x.positions * p.y.out_step;
+        const int64_t x = p.x.out_first + (at + lane) % p.x.positions * p.x.out_step;
+        out[y * p.out_width + x] = from_compute<T>(values[lane]);
+      }
+    }
+  }
+}
+
+template <class T>
+void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
+  using C = Compute<T>;
+  constexpr int64_t kPositions = 16, kChannels = 8 * kVector<C>;
+  WindowAt<T> windows[kPositions];
+  C values[kPositions * kChannels];
+  const int64_t width = p.x.positions, plane = p.out_height * p.out_width;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t x = 0; x < width; x += kPositions) {
+      const int64_t count = width - x < kPositions ? width - x : kPositions;
+      Position at(p.y, p.x, row * width + x);
+      for (int64_t r = 0; r < count; ++r, at.advance(p.y, p.x)) windows[r] = WindowAt<T>(p, at);
+      for (int64_t channel = 0; channel < p.groups; channel += kChannels) {
+        const int64_t channels = p.groups - channel < kChannels ? p.groups - channel : kChannels;
+        depthwise_values(p, windows, count, channel, channels, filters, values, kChannels);
+        const int64_t y = p.y.out_first + row % p.y.positions * p.y.out_step;
+        for (int64_t r = 0; r < count; ++r) {
+          const int64_t pixel = y * p.out_width + p.x.out_first + (x + r) * p.x.out_step;
+          T* to = static_cast<T*>(p.out) + (row / p.y.positions * plane + pixel) * p.groups + channel;
+          for (int64_t c = 0; c < channels; ++c) to[c] = from_compute<T>(values[r * kChannels + c]);
+        }
+      }
+    }
+  }
+}
+
+template <class F>
+void visit_separable(const SeparableProblem& problem, F&& f) {
+  visit_floating(problem.depthwise.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if (problem.depthwise.channels_last) {
+      const SeparableLast<T> factors(problem);
+      f(factors);
+    } else {
+      const SeparableFirst<T> factors(problem);
+      f(factors);
+    }
+  });
+}
+
+}  // namespace
+
+void depthwise_filters(const ConvolutionProblem& problem, void* filters) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    auto* to = static_cast<Compute<T>*>(filters);
+    for (int64_t channel = 0; channel < problem.groups; ++channel) {
+      const Group<T> group(problem, channel);
+      for (int64_t tap = 0; tap < problem.y.taps * problem.x.taps; ++tap) {
+        to[tap * problem.groups + channel] = to_compute(*group.weight_of(0, 0, tap));
+      }
+    }
+  });
+}
+
+int64_t depthwise_items(const ConvolutionProblem& problem) {
+  return problem.batch * (problem.channels_last ? problem.y.positions : problem.groups);
+}
+
+void depthwise(const ConvolutionProblem& problem, const void* filters, int64_t begin, int64_t end) {
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto* by_tap = static_cast<const Compute<T>*>(filters);
+    if (problem.channels_last) {
+      rows<T>(problem, by_tap, begin, end);
+    } else {
+      planes<T>(problem, by_tap, begin, end);
+    }
+  });
+}
+
+int64_t separable_items(const SeparableProblem& problem) {
+  int64_t items = 0;
+  visit_separable(problem, [&](const auto& factors) {
+    using Factors = std::decay_t<decltype(factors)>;
+    items = Product<typename Factors::C, Factors>(factors, nullptr).items();
+  });
+  return items;
+}
+
+void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end) {
+  visit_separable(problem, [&](const auto& factors) {
+    using Factors = std::decay_t<decltype(factors)>;
+    Product<typename Factors::C, Factors>(factors, scratch).run(begin, end);
+  });
+}
+
+}  // namespace visionops::VISIONOPS_ISA

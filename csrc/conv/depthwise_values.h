@@ -1,0 +1,217 @@
+// Values of a depthwise convolution: many channels of a few positions, or many positions of a channel.
+#pragma once
+
+#include <limits>
+
+#include "conv/convolution.h"
+#include "conv/image_columns.h"
+#include "conv/tile.h"
+
+namespace visionops::VISIONOPS_ISA {
+
+/// Where a position's window lies in an image whose channels are last.
+template <class T>
+struct WindowAt {
+  const T* corner;  // channel 0 of the pixel that tap (0, 0) meets, inside the image or not
+  int64_t y, x;
+  bool inside;  // all of it
+
+  WindowAt(const ConvolutionProblem& p, const Position& at)
+      : y(p.y.first + at.y * p.y.step), x(p.x.first + at.x * p.x.step) {
+    corner = static_cast<const T*>(p.image) + ((at.image * p.y.size + y) * p.x.size + x) * p.groups;
+    const int64_t last_y = y + (p.y.taps - 1) * p.y.tap_step, last_x = x + (p.x.taps - 1) * p.x.tap_step;
+    inside = y >= 0 && x >= 0 && last_y >= 0 && last_x >= 0 && y < p.y.size && x < p.x.size && last_y < p.y.size &&
+             last_x < p.x.size;
+  }
+
+  WindowAt() = default;
+};
+
+/// Calls f(tap, offset of its pixel from the corner) for the taps that meet a pixel.
+template <class T, class F>
+static inline void each_tap(const ConvolutionProblem& p, const WindowAt<T>& window, F&& f) {
+  for (int64_t i = 0; i < p.y.taps; ++i) {
+    const int64_t y = window.y + i * p.y.tap_step;
+    if (!window.inside && (y < 0 || y >= p.y.size)) continue;
+    for (int64_t j = 0; j < p.x.taps; ++j) {
+      const int64_t x = window.x + j * p.x.tap_step;
+      if (!window.inside && (x < 0 || x >= p.x.size)) continue;
+      f(i * p.x.taps + j, (i * p.y.tap_step * p.x.size + j * p.x.tap_step) * p.groups);
+    }
+  }
+}
+
+/// The activations that cut off at either end, or at none.
+template <class C>
+struct Clamp {
+  C low, high;
+  bool exact;  // the activation is that, or none
+
+  explicit Clamp(Activation activation)
+      : low(activation == Activation::relu || activation == Activation::relu6 ? C(0)
+                                                                              : -std::numeric_limits<C>::infinity()),
+        high(activation == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()),
+        exact(activation == Activation::none || activation == Activation::relu || activation == Activation::relu6) {}
+};
+
+/// One vector of channels of `count` positions by a 3x3 filter, which stays in registers, clamped.
+template <class C>
+static inline void nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
+                             const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+  const Vector<C> low = Vector<C>{} + clamp.low, high = Vector<C>{} + clamp.high;
+  const Vector<C> bias = p.bias == nullptr ? Vector<C>{} : load(static_cast<const C*>(p.bias) + channel);
+  Vector<C> filter[9];
+  int64_t offset[9];
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap) {
+    filter[tap] = load(filters + tap * p.groups + channel);
+    offset[tap] = (tap / 3 * p.y.tap_step * p.x.size + tap % 3 * p.x.tap_step) * p.groups + channel;
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    Vector<C> sum = bias;
+    if (windows[r].inside) {
+#pragma GCC unroll 9
+      for (int tap = 0; tap < 9; ++tap) sum += load(windows[r].corner + offset[tap]) * filter[tap];
+    } else {
+      each_tap(p, windows[r], [&](int64_t tap, int64_t from) {
+        sum += load(windows[r].corner + from + channel) * load(filters + tap * p.groups + channel);
+      });
+    }
+    // Written so that a NaN goes through.
+    sum = sum < low ? low : sum;
+    sum = sum > high ? high : sum;
+    store<C>(sum, to + r * stride);
+  }
+}
+
+/// to[i] = activation(values[i] + bias[i * bias_step]).
+template <class T, class C>
+static void activate_values(Activation activation, const C* values, const T* bias, int64_t bias_step, int64_t count,
+                            C* to) {
+  visit_activation(activation, [&](auto tag) {
+    constexpr Activation kind = decltype(tag)::activation;
+    if (bias == nullptr) {
+      for (int64_t i = 0; i < count; ++i) to[i] = activated<kind>(values[i]);
+    } else if (bias_step == 0) {
+      const C shared = to_compute(*bias);
+      for (int64_t i = 0; i < count; ++i) to[i] = activated<kind>(values[i] + shared);
+    } else {
+      for (int64_t i = 0; i < count; ++i) to[i] = activated<kind>(values[i] + to_compute(bias[i]));
+    }
+  });
+}
+
+/// The results of `channels` channels from `channel` on, at `count` positions: rows `stride` apart.
+template <class T, class C>
+static void depthwise_values(const ConvolutionProblem& p, const WindowAt<T>* windows, int64_t count, int64_t channel,
+                             int64_t channels, const C* filters, C* to, int64_t stride) {
+  int64_t done = 0;
+  if constexpr (std::is_same_v<T, C>) {
+    const Clamp<C> clamp(p.activation);
+    if (clamp.exact && p.y.taps == 3 && p.x.taps == 3) {
+      for (; done + kVector<C> <= channels; done += kVector<C>) {
+        nine_taps(p, windows, count, channel + done, filters, clamp, to + done, stride);
+      }
+    }
+  }
+  const T* bias = static_cast<const T*>(p.bias);
+  constexpr int64_t kChunk = 4 * kVector<C>;
+  for (; done < channels; done += kChunk) {
+    const int64_t chunk = channels - done < kChunk ? channels - done : kChunk;
+    for (int64_t r = 0; r < count; ++r) {
+      C sums[kChunk] = {};
+      each_tap(p, windows[r], [&](int64_t tap, int64_t from) {
+        const T* pixel = windows[r].corner + from + channel + done;
+        const C* filter = filters + tap * p.groups + channel + done;
+        if (chunk == kChunk) {
+          for (int64_t c = 0; c < kChunk; ++c) sums[c] += to_compute(pixel[c]) * filter[c];
+        } else {
+          for (int64_t c = 0; c < chunk; ++c) sums[c] += to_compute(pixel[c]) * filter[c];
+        }
+      });
+      const T* own = bias == nullptr ? nullptr : bias + channel + done;
+      activate_values(p.activation, sums, own, 1, chunk, to + r * stride + done);
+    }
+  }
+}
+
+/// The runs of up to kTaps taps of a window, found once for all channels.
+template <class T, class C>
+struct TapRuns {
+  static constexpr int kTaps = 25;
+  Run<T> runs[kTaps * kTileColumns<C>];
+  int ends[kTaps];
+};
+
+/// Adds to a row of kTileColumns lanes what `taps` taps of one channel meet, `offset` values after the runs.
+template <class T, class C>
+static inline void add_taps(const TapRuns<T, C>& found, int64_t taps, int64_t offset, int64_t step, const C* filter,
+                            int64_t filter_step, C* to) {
+  int r = 0;
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const C factor = filter[tap * filter_step];
+    for (; r < found.ends[tap]; ++r) {
+      const Run<T>& run = found.runs[r];
+      const T* from = run.from + offset;
+      if (step == 1) {
+        for (int lane = run.begin; lane < run.end; ++lane) to[lane] += factor * to_compute(from[lane]);
+      } else {
+        for (int lane = run.begin; lane < run.end; ++lane) to[lane] += factor * to_compute(from[lane * step]);
+      }
+    }
+  }
+}
+
+#if defined(__AVX512F__)
+template <>
+inline void add_taps(const TapRuns<float, float>& found, int64_t taps, int64_t offset, int64_t step,
+                     const float* filter, int64_t filter_step, float* to) {
+  __m512 low = _mm512_loadu_ps(to), high = _mm512_loadu_ps(to + 16);
+  const __m512 zero = _mm512_setzero_ps();
+  int r = 0;
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const __m512 factor = _mm512_set1_ps(filter[tap * filter_step]);
+    for (; r < found.ends[tap]; ++r) {
+      const Run<float>& run = found.runs[r];
+      const float* from = run.from + offset;
+      const uint32_t mask = mask_of(run);
+      const auto low_mask = static_cast<__mmask16>(mask), high_mask = static_cast<__mmask16>(mask >> 16);
+      if (run.begin < 16) low = _mm512_mask3_fmadd_ps(factor, loaded(zero, low_mask, from, step), low, low_mask);
+      if (run.end > 16) {
+        high = _mm512_mask3_fmadd_ps(factor, loaded(zero, high_mask, from + 16 * step, step), high, high_mask);
+      }
+    }
+  }
+  _mm512_storeu_ps(to, low);
+  _mm512_storeu_ps(to + 16, high);
+}
+#endif
+
+/// The results of `channels` channels at the positions [first, first + count), where channels come first: rows of
+/// kTileColumns lanes. `image` points at the first of these channels, `filter` at its first tap and `bias` at its
+/// value.
+template <class T, class C>
+static void depthwise_rows(const ConvolutionProblem& p, const T* image, int64_t first, int64_t count, int64_t channels,
+                           const C* filter, const T* bias, C* to) {
+  Segment segments[kTileColumns<C>];
+  TapRuns<T, C> found;
+  const int segment_count = segments_of(p, first, count, segments);
+  const int64_t taps = p.y.taps * p.x.taps, plane = p.y.size * p.x.size;
+  for (int64_t i = 0; i < channels * kTileColumns<C>; ++i) to[i] = C(0);
+  for (int64_t tap = 0; tap < taps; tap += found.kTaps) {
+    const int64_t some = taps - tap < found.kTaps ? taps - tap : found.kTaps;
+    int end = 0;
+    for (int64_t t = tap; t < tap + some; ++t) {
+      end += runs_of(p, image, segments, segment_count, t / p.x.taps, t % p.x.taps, found.runs + end);
+      found.ends[t - tap] = end;
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      add_taps(found, some, c * plane, p.x.step, filter + tap * p.groups + c, p.groups, to + c * kTileColumns<C>);
+    }
+  }
+  for (int64_t c = 0; c < channels; ++c, to += kTileColumns<C>) {
+    activate_values(p.activation, to, bias == nullptr ? nullptr : bias + c, 0, kTileColumns<C>, to);
+  }
+}
+
+}  // namespace visionops::VISIONOPS_ISA

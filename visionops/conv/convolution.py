@@ -1,0 +1,215 @@
+"""The operations behind the convolutions: one bilinear form, differentiated by each of its three parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionops import _check
+from visionops._codes import ACTIVATIONS
+from visionops._layout import empty_image
+from visionops._op import ATEN, NATIVE, ONCE, Gradient, Op, batch_first
+from visionops.conv.window import positions
+
+# Their slope shows in their result; of the others the value before is computed again.
+_SHOWN = tuple(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
+
+
+def _fake_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    activation: int,
+) -> Tensor:
+    size, kernel = (input.shape[2], input.shape[3]), list(weight.shape[2:])
+    height, width = positions(size, kernel, list(stride), list(padding), list(dilation))
+    return empty_image(input, weight.shape[0], height, width)
+
+
+def _fake_transposed(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    output_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    return empty_image(input, weight.shape[1] * groups, *output_size)
+
+
+def _fake_weight(
+    grad: Tensor,
+    input: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    return input.new_empty((grad.shape[1], input.shape[1] // groups, *kernel_size))
+
+
+def _fake_activation(grad: Tensor, value: Tensor, activation: int) -> Tensor:
+    return empty_image(value, *value.shape[1:])
+
+
+def _save_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, bias, *ctx.window, ctx.activation = inputs
+    shown = (output,) if ctx.activation in _SHOWN else ()
+    ctx.save_for_backward(input, weight, bias, *shown)
+
+
+def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight, bias, *shown = ctx.saved_tensors
+    backend = ctx.backend
+    if ctx.activation:
+        value = shown[0] if shown else CONV2D(input, weight, bias, *ctx.window, 0, backend=backend)
+        grad = ACTIVATION_BACKWARD(grad, value, ctx.activation, backend=backend)
+    by_input = by_weight = by_bias = None
+    if ctx.needs_input_grad[0]:
+        by_input = CONV_TRANSPOSE2D(grad, weight, None, list(input.shape[2:]), *ctx.window, backend=backend)
+    if ctx.needs_input_grad[1]:
+        by_weight = CONV2D_WEIGHT(grad, input, list(weight.shape[2:]), *ctx.window, backend=backend)
+    if ctx.needs_input_grad[2]:
+        by_bias = grad.sum((0, 2, 3))
+    return by_input, by_weight, by_bias, None, None, None, None, None
+
+
+def _save_transposed(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, _, *ctx.window = inputs
+    ctx.save_for_backward(input, weight)
+
+
+def _transposed_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    by_input = by_weight = by_bias = None
+    if ctx.needs_input_grad[0]:
+        by_input = CONV2D(grad, weight, None, *ctx.window, 0, backend=ctx.backend)
+    if ctx.needs_input_grad[1]:
+        by_weight = CONV2D_WEIGHT(input, grad, list(weight.shape[2:]), *ctx.window, backend=ctx.backend)
+    if ctx.needs_input_grad[2]:
+        by_bias = grad.sum((0, 2, 3))
+    return by_input, by_weight, by_bias, None, None, None, None, None
+
+
+def _save_weight(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    grad, input, _, *ctx.window = inputs
+    ctx.save_for_backward(grad, input)
+
+
+def _weight_backward(ctx: Any, by_weight: Tensor) -> tuple[Tensor | None, ...]:
+    grad, input = ctx.saved_tensors
+    by_grad = by_input = None
+    if ctx.needs_input_grad[0]:
+        by_grad = CONV2D(input, by_weight, None, *ctx.window, 0, backend=ctx.backend)
+    if ctx.needs_input_grad[1]:
+        size = list(input.shape[2:])
+        by_input = CONV_TRANSPOSE2D(grad, by_weight, None, size, *ctx.window, backend=ctx.backend)
+    return by_grad, by_input, None, None, None, None, None
+
+
+def _as_groups(tensor: Tensor | None, dim: int) -> Tensor | None:
+    """The mapped dimension, first, as groups of the channels in dimension `dim`."""
+    return None if tensor is None else tensor.movedim(0, dim).flatten(dim, dim + 1)
+
+
+def _vmap_images(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    # Of conv2d and conv_transpose2d, which have their groups in different places.
+    where = 6 if len(args) == 8 and isinstance(args[6], int) else 7
+    if in_dims[1] is None and in_dims[2] is None:
+        images, *rest = batch_first(info, in_dims, args)
+        return raw(images.flatten(0, 1), *args[1:]).unflatten(0, images.shape[:2]), 0
+    input, weight, bias, *rest = batch_first(info, in_dims, args)
+    rest[where - 3] *= info.batch_size
+    out = raw(_as_groups(input, 1), _as_groups(weight, 0), _as_groups(bias, 0), *rest)
+    return out.unflatten(1, (info.batch_size, -1)), 1
+
+
+def _vmap_weight(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    grad, input, *rest, groups = batch_first(info, in_dims, args)
+    out = raw(_as_groups(grad, 1), _as_groups(input, 1), *rest, groups * info.batch_size)
+    return out.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _vmap_activation(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    grad, value, activation = batch_first(info, in_dims, args)
+    return raw(grad.flatten(0, 1), value.flatten(0, 1), activation).unflatten(0, value.shape[:2]), 0
+
+
+BACKENDS = (NATIVE, ATEN)
+CONV2D = Op(
+    "conv2d",
+    fake=_fake_conv2d,
+    vmap=_vmap_images,
+    gradient=Gradient(_save_conv2d, _conv2d_backward),
+    backends=BACKENDS,
+)
+CONV_TRANSPOSE2D = Op(
+    "conv_transpose2d",
+    fake=_fake_transposed,
+    vmap=_vmap_images,
+    gradient=Gradient(_save_transposed, _transposed_backward),
+    backends=BACKENDS,
+)
+CONV2D_WEIGHT = Op(
+    "conv2d_weight",
+    fake=_fake_weight,
+    vmap=_vmap_weight,
+    gradient=Gradient(_save_weight, _weight_backward),
+    backends=BACKENDS,
+)
+ACTIVATION_BACKWARD = Op(
+    "activation_backward", fake=_fake_activation, vmap=_vmap_activation, gradient=ONCE, backends=BACKENDS
+)
+
+
+def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
+    """The backend that was measured faster for such a convolution: torch's where a vendor's kernels win."""
+    if input.device.type != "cpu" or input.dtype == torch.float16:
+        return None  # torch converts no float16 to float32 by the panel
+    pointwise = weight.shape[2] == 1 and weight.shape[3] == 1
+    if input.dtype == torch.float32:
+        native = groups == 1 and pointwise
+    else:
+        native = groups == 1 and not pointwise and input.dtype == torch.float64
+    return None if native else "aten"
+
+
+def check_weight(
+    input: Tensor, weight: Any, bias: Any, groups: Any, *, transposed: bool = False, name: str = "weight"
+) -> None:
+    """Raise unless weight and bias fit (B, C, H, W): (O, C / groups, kh, kw), transposed (C, O / groups, kh, kw)."""
+    _check.is_a(name, weight, Tensor)
+    letters = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
+    _check.ndim(name, weight, 4, letters)
+    _same_kind(name, weight, input)
+    _check.count("groups", groups)
+    channels = input.shape[1]
+    if groups < 1 or channels % groups or weight.shape[0] % groups:
+        counts = f"{channels} channels" if transposed else f"{channels} and {weight.shape[0]} channels"
+        raise ValueError(f"groups: expected a divisor of {counts}, got {groups}")
+    expected = channels if transposed else channels // groups
+    if weight.shape[0 if transposed else 1] != expected:
+        raise ValueError(
+            f"{name}: expected shape {letters} with C={channels} and groups={groups}, got {_check.describe(weight)}"
+        )
+    if bias is not None:
+        outputs = weight.shape[1] * groups if transposed else weight.shape[0]
+        _check.is_a("bias", bias, Tensor)
+        if tuple(bias.shape) != (outputs,):
+            raise ValueError(f"bias: expected shape (O,) with O={outputs}, got {_check.describe(bias)}")
+        _same_kind("bias", bias, input)
+
+
+def _same_kind(name: str, value: Tensor, input: Tensor) -> None:
+    _check.same_device(name, value, "input", input)
+    _check.dtype(name, value, (input.dtype,), f"{input.dtype} as input")
