@@ -35,23 +35,26 @@ template <class T>
 Compute<T> sum_of(const T* values, int64_t count) {
   using C = Compute<T>;
   constexpr int64_t lanes = kPoolLanes<C>;
-  alignas(64) C sums[lanes] = {};
+  typedef C Lanes __attribute__((vector_size(64)));
+  Lanes sums = {};
   alignas(64) C wide[lanes];
-  for (int64_t i = 0; i < count; i += lanes) {
-    const int64_t now = pool_min(lanes, count - i);
-    if constexpr (!std::is_same_v<T, C>) widen(values + i, wide, now);
-    const C* const from =
-        reinterpret_cast<const C*>(std::is_same_v<T, C> ? static_cast<const void*>(values + i) : wide);
-    if (now == lanes) {
-      for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] += from[lane];
+  const int64_t whole = count / lanes * lanes;
+  for (int64_t i = 0; i < whole; i += lanes) {
+    Lanes some;
+    if constexpr (std::is_same_v<T, C>) {
+      memcpy(&some, values + i, sizeof some);
     } else {
-      for (int64_t lane = 0; lane < now; ++lane) sums[lane] += from[lane];
+      widen(values + i, wide, lanes);
+      memcpy(&some, wide, sizeof some);
     }
+    sums += some;
   }
-  for (int64_t width = lanes / 2; width > 0; width /= 2) {
-    for (int64_t lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
-  }
-  return sums[0];
+  memcpy(wide, &sums, sizeof sums);
+  // One after the other: the sums of several planes overlap in time.
+  C sum = 0;
+  for (int64_t lane = 0; lane < lanes; ++lane) sum += wide[lane];
+  for (int64_t i = whole; i < count; ++i) sum += to_compute(values[i]);
+  return sum;
 }
 
 template <class T>
@@ -152,7 +155,7 @@ class Maxima {
           memcpy(columns_, row, count * sizeof(C));
           for (int64_t i = 0; i < count; ++i) rows_[i] = number;
         } else {
-          fold_max<true>(std::index_sequence<0>{}, &row, &number, count, columns_, rows_);
+          fold_max<true, false>(std::index_sequence<0>{}, &row, &number, count, columns_, rows_);
         }
       }
       for (int64_t q = 0; q < shape_.x.out; ++q) find_best(q, item.channels);
