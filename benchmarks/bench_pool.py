@@ -32,6 +32,7 @@ def rows() -> list[Row]:
         forward, backward, spread = asked[layout]
         found += [
             Row(f"POOL-stem-max-{layout}", partial(_max, stem, STEM, layout), {"torch": forward}),
+            Row(f"POOL-stem-max-offsets-{layout}", partial(_max_with_offsets, stem, STEM, layout), {"torch": forward}),
             Row(f"POOL-stem-max-backward-{layout}", partial(_max_backward, stem, STEM, layout), {"torch": backward}),
             Row(f"POOL-stem-avg-{layout}", partial(_avg, stem, STEM, layout)),
             Row(f"POOL-stem-avg-backward-{layout}", partial(_avg_backward, stem, STEM, layout), {"torch": spread}),
@@ -61,6 +62,17 @@ def _max(shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workloa
         {"torch": partial(torch.nn.functional.max_pool2d, x, **window)},
         partial(_gate, partial(reference.max_pool2d, **window), [x], 1),
         written=ours().nbytes,
+    )
+
+
+def _max_with_offsets(shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workload:
+    """As in training: a byte per window is kept, of torch an int64."""
+    x = _images(shape, layout)
+    theirs = partial(torch.nn.functional.max_pool2d, x, **window, return_indices=True)
+    return Workload(
+        lambda: visionops.max_pool2d_with_offsets(x, **window)[0],
+        {"torch": lambda: theirs()[0]},
+        partial(_gate, partial(reference.max_pool2d, **window), [x], 1),
     )
 
 

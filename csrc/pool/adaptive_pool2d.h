@@ -21,6 +21,11 @@ struct AdaptiveShape {
 
 namespace VISIONOPS_ISA {
 
+/// One bin of a whole plane, whose pixels lie one beside the other.
+VISIONOPS_HD inline bool is_plane(const AdaptiveShape& shape) {
+  return shape.inner == 1 && shape.y.out == 1 && shape.x.out == 1;
+}
+
 struct AdaptiveBin {
   int64_t begin, end;  // pixels, at least one
 

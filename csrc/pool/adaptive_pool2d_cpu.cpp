@@ -6,52 +6,33 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-PoolCut forward_cut(const AdaptiveShape& shape) { return {shape.inner, shape.x.in, shape.y.out, 1}; }
-
-PoolCut backward_cut(const AdaptiveShape& shape) { return {shape.inner, shape.x.in, shape.y.in, 1}; }
-
-/// Pixels of a row with the channels of an item, one beside the other: where they lie if they do, else at `to`.
-template <class T>
-const Compute<T>* dense_row(const T* row, int64_t pixels, int64_t inner, int64_t channels, Compute<T>* to) {
-  if constexpr (std::is_same_v<T, Compute<T>>) {
-    if (channels == inner) return row;
-  }
-  const int64_t runs = channels == inner ? 1 : pixels, run = channels == inner ? pixels * inner : channels;
-  for (int64_t i = 0; i < runs; ++i) {
-    if constexpr (std::is_same_v<T, Compute<T>>) {
-      memcpy(to + i * run, row + i * inner, run * sizeof(T));
-    } else {
-      widen(row + i * inner, to + i * run, run);
-    }
-  }
-  return to;
-}
-
-/// One bin of a whole plane, whose pixels lie one beside the other.
-bool is_plane(const AdaptiveShape& shape) { return shape.inner == 1 && shape.y.out == 1 && shape.x.out == 1; }
+PoolCut cut_of(const AdaptiveShape& shape) { return {shape.inner, shape.x.in, shape.y.out, 1}; }
 
 /// The sum of values, in an order that no vector's length changes.
 template <class T>
 Compute<T> sum_of(const T* values, int64_t count) {
   using C = Compute<T>;
   constexpr int64_t lanes = kPoolLanes<C>;
-  alignas(64) C sums[lanes] = {};
+  typedef C Lanes __attribute__((vector_size(64)));
+  Lanes sums = {};
   alignas(64) C wide[lanes];
-  for (int64_t i = 0; i < count; i += lanes) {
-    const int64_t now = pool_min(lanes, count - i);
-    if constexpr (!std::is_same_v<T, C>) widen(values + i, wide, now);
-    const C* const from =
-        reinterpret_cast<const C*>(std::is_same_v<T, C> ? static_cast<const void*>(values + i) : wide);
-    if (now == lanes) {
-      for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] += from[lane];
+  const int64_t whole = count / lanes * lanes;
+  for (int64_t i = 0; i < whole; i += lanes) {
+    Lanes some;
+    if constexpr (std::is_same_v<T, C>) {
+      memcpy(&some, values + i, sizeof some);
     } else {
-      for (int64_t lane = 0; lane < now; ++lane) sums[lane] += from[lane];
+      widen(values + i, wide, lanes);
+      memcpy(&some, wide, sizeof some);
     }
+    sums += some;
   }
-  for (int64_t width = lanes / 2; width > 0; width /= 2) {
-    for (int64_t lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
-  }
-  return sums[0];
+  memcpy(wide, &sums, sizeof sums);
+  // One after the other: the sums of several planes overlap in time.
+  C sum = 0;
+  for (int64_t lane = 0; lane < lanes; ++lane) sum += wide[lane];
+  for (int64_t i = whole; i < count; ++i) sum += to_compute(values[i]);
+  return sum;
 }
 
 template <class T>
@@ -59,16 +40,6 @@ void average_planes(const AdaptiveShape& shape, const T* input, T* output, int64
   const int64_t pixels = shape.y.in * shape.x.in;
   for (int64_t plane = begin; plane < end; ++plane) {
     output[plane] = from_compute<T>(sum_of(input + plane * pixels, pixels) / static_cast<Compute<T>>(pixels));
-  }
-}
-
-template <class T>
-void fill_planes(const AdaptiveShape& shape, const T* grad, T* grad_input, int64_t begin, int64_t end) {
-  const int64_t pixels = shape.y.in * shape.x.in;
-  for (int64_t plane = begin; plane < end; ++plane) {
-    const T value = from_compute<T>(to_compute(grad[plane]) / static_cast<Compute<T>>(pixels));
-    T* const to = grad_input + plane * pixels;
-    for (int64_t i = 0; i < pixels; ++i) to[i] = value;
   }
 }
 
@@ -152,7 +123,7 @@ class Maxima {
           memcpy(columns_, row, count * sizeof(C));
           for (int64_t i = 0; i < count; ++i) rows_[i] = number;
         } else {
-          fold_max<true>(std::index_sequence<0>{}, &row, &number, count, columns_, rows_);
+          fold_max<true, false>(std::index_sequence<0>{}, &row, &number, count, columns_, rows_);
         }
       }
       for (int64_t q = 0; q < shape_.x.out; ++q) find_best(q, item.channels);
@@ -203,71 +174,10 @@ class Maxima {
   int64_t* indices_;
 };
 
-/// The gradient of averages of images of type T: rows of one set of bins are equal.
-template <class T>
-class Spread {
- public:
-  using C = Compute<T>;
-
-  Spread(const AdaptiveShape& shape, const PoolCut& cut, PoolScratch& scratch)
-      : shape_(shape),
-        wide_(scratch.take<C>(shape.x.out * cut.channels)),
-        quotients_(scratch.take<C>(shape.x.out * cut.channels)),
-        row_(scratch.take<C>(shape.x.in * cut.channels)) {}
-
-  void run(const PoolItem& item, const T* grad, T* grad_input) {
-    int64_t held_begin = -1, held_end = -1;
-    for (int64_t y = item.row; y < item.end; ++y) {
-      const AdaptiveBins bins(shape_.y, y);
-      if (bins.begin != held_begin || bins.end != held_end) {
-        add_quotients(item, grad, bins);
-        spread(item.channels);
-        held_begin = bins.begin;
-        held_end = bins.end;
-      }
-      const int64_t place = (item.outer * shape_.y.in + y) * shape_.x.in * shape_.inner + item.channel;
-      pool_store(row_, shape_.x.in, shape_.inner, item.channels, item.channels, grad_input + place);
-    }
-  }
-
- private:
-  void add_quotients(const PoolItem& item, const T* grad, const AdaptiveBins& bins) {
-    const int64_t channels = item.channels;
-    for (int64_t i = 0; i < shape_.x.out * channels; ++i) quotients_[i] = 0;
-    for (int64_t p = bins.begin; p < bins.end; ++p) {
-      const AdaptiveBin rows(shape_.y, p);
-      const T* const from = grad + (item.outer * shape_.y.out + p) * shape_.x.out * shape_.inner + item.channel;
-      const C* const values = dense_row(from, shape_.x.out, shape_.inner, channels, wide_);
-      for (int64_t q = 0; q < shape_.x.out; ++q) {
-        const AdaptiveBin columns(shape_.x, q);
-        const auto count = static_cast<C>((rows.end - rows.begin) * (columns.end - columns.begin));
-        for (int64_t i = q * channels; i < (q + 1) * channels; ++i) quotients_[i] += values[i] / count;
-      }
-    }
-  }
-
-  void spread(int64_t channels) {
-    for (int64_t x = 0; x < shape_.x.in; ++x) {
-      C* const __restrict to = row_ + x * channels;
-      for (int64_t i = 0; i < channels; ++i) to[i] = 0;
-      const AdaptiveBins bins(shape_.x, x);
-      for (int64_t q = bins.begin; q < bins.end; ++q) {
-        const C* const __restrict from = quotients_ + q * channels;
-        for (int64_t i = 0; i < channels; ++i) to[i] += from[i];
-      }
-    }
-  }
-
-  const AdaptiveShape& shape_;
-  C* wide_;
-  C* quotients_;
-  C* row_;
-};
-
 }  // namespace
 
 PoolWork adaptive_pool2d_work(const AdaptiveShape& shape) {
-  const PoolCut cut = forward_cut(shape);
+  const PoolCut cut = cut_of(shape);
   PoolScratch scratch(nullptr);
   visit_floating(shape.dtype, [&](auto tag) { Maxima<typename decltype(tag)::type>(shape, cut, scratch); });
   const int64_t rows = cut.rows * pool_ceil_div(shape.y.in, shape.y.out);
@@ -276,7 +186,7 @@ PoolWork adaptive_pool2d_work(const AdaptiveShape& shape) {
 
 void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* output, void* scratch, int64_t begin,
                          int64_t end) {
-  const PoolCut cut = forward_cut(shape);
+  const PoolCut cut = cut_of(shape);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if (is_plane(shape)) {
@@ -292,37 +202,13 @@ void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* ou
 
 void adaptive_max_pool2d(const AdaptiveShape& shape, const void* input, void* output, int64_t* indices, void* scratch,
                          int64_t begin, int64_t end) {
-  const PoolCut cut = forward_cut(shape);
+  const PoolCut cut = cut_of(shape);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     PoolScratch parts(scratch);
     Maxima<T> maxima(shape, cut, parts);
     for (int64_t index = begin; index < end; ++index) {
       maxima.run(cut.item(index), static_cast<const T*>(input), static_cast<T*>(output), indices);
-    }
-  });
-}
-
-PoolWork adaptive_avg_pool2d_backward_work(const AdaptiveShape& shape) {
-  const PoolCut cut = backward_cut(shape);
-  if (is_plane(shape)) return {shape.outer, shape.y.in * shape.x.in, 0};
-  PoolScratch scratch(nullptr);
-  visit_floating(shape.dtype, [&](auto tag) { Spread<typename decltype(tag)::type>(shape, cut, scratch); });
-  return {cut.items(shape.outer), cut.rows * shape.x.in * cut.channels, scratch.bytes()};
-}
-
-void adaptive_avg_pool2d_backward(const AdaptiveShape& shape, const void* grad, void* grad_input, void* scratch,
-                                  int64_t begin, int64_t end) {
-  const PoolCut cut = backward_cut(shape);
-  visit_floating(shape.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if (is_plane(shape)) {
-      return fill_planes(shape, static_cast<const T*>(grad), static_cast<T*>(grad_input), begin, end);
-    }
-    PoolScratch parts(scratch);
-    Spread<T> spread(shape, cut, parts);
-    for (int64_t index = begin; index < end; ++index) {
-      spread.run(cut.item(index), static_cast<const T*>(grad), static_cast<T*>(grad_input));
     }
   });
 }

@@ -1,6 +1,8 @@
 // The average of each window on the CPU, and its gradient: along each row once, then down the rows of a window.
 #include "pool/avg_pool2d.h"
 
+#include <utility>
+
 #include "pool/pool_windows.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -128,30 +130,36 @@ class WindowFold {
   WindowFold(const PoolShape& shape, const PoolDivisor& divisor, T* output)
       : shape_(shape), divisor_(divisor), output_(output) {}
 
-  void begin(int64_t channels) {
+  void set_empty(int64_t channels) {
     for (int64_t i = 0; i < channels; ++i) sums_[i] = 0;
   }
 
-  template <int K>
+  template <bool starts, int K>
   void add(std::integral_constant<int, K>, const C* const* from, const int*, int64_t channels) {
-    const C* taps[K];
-    for (int k = 0; k < K; ++k) taps[k] = from[k];
-    C* const __restrict sums = sums_;
-    for (int64_t i = 0; i < channels; ++i) {
-      C sum = sums[i];
-#pragma GCC unroll 4
-      for (int k = 0; k < K; ++k) sum += taps[k][i];
-      sums[i] = sum;
-    }
+    add_taps<starts>(std::make_index_sequence<K>{}, from, channels, sums_);
   }
 
   void store(int64_t place, int64_t p, int64_t q, int64_t channels) {
     const auto counted = static_cast<C>(pool_divisor(shape_, divisor_, p, q));
-    for (int64_t i = 0; i < channels; ++i) sums_[i] /= counted;
-    pool_convert(sums_, output_ + place, channels);
+    if constexpr (std::is_same_v<T, C>) {
+      for (int64_t i = 0; i < channels; ++i) output_[place + i] = sums_[i] / counted;
+    } else {
+      for (int64_t i = 0; i < channels; ++i) sums_[i] /= counted;
+      narrow(sums_, output_ + place, channels);
+    }
   }
 
  private:
+  template <bool starts, size_t... k>
+  static void add_taps(std::index_sequence<k...>, const C* const* from, int64_t channels, C* __restrict sums) {
+    const C* const taps[] = {from[k]...};
+    for (int64_t i = 0; i < channels; ++i) {
+      C sum = starts ? C(0) : sums[i];
+      ((sum += taps[k][i]), ...);
+      sums[i] = sum;
+    }
+  }
+
   const PoolShape& shape_;
   const PoolDivisor& divisor_;
   T* output_;

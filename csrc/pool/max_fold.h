@@ -12,21 +12,21 @@ namespace visionops::VISIONOPS_ISA {
 template <class C>
 using TapNumber = std::conditional_t<sizeof(C) == 8, int64_t, int32_t>;
 
-/// best[i], at[i] = the best of themselves and of taps k, in order.
-template <bool with_numbers, class C, class I, size_t... k>
+/// best[i], at[i] = the best of taps k in order, and before them, unless it starts, of themselves.
+template <bool with_numbers, bool starts, class C, class I, size_t... k>
 inline void fold_max(std::index_sequence<k...>, const C* const* from, const I* from_numbers, int64_t count,
                      C* __restrict best, I* __restrict at) {
   const C* const taps[] = {from[k]...};
   const I numbers[] = {from_numbers[k]...};
   for (int64_t i = 0; i < count; ++i) {
-    C most = best[i];
-    I number = with_numbers ? at[i] : 0;
+    C most = starts ? taps[0][i] : best[i];
+    I number = starts ? numbers[0] : with_numbers ? at[i] : 0;
     const auto take = [&](C value, I tap) {
       const bool better = is_better(value, most);
       most = better ? value : most;
       number = better ? tap : number;
     };
-    (take(taps[k][i], numbers[k]), ...);
+    ((starts && k == 0 ? void() : take(taps[k][i], numbers[k])), ...);
     best[i] = most;
     if constexpr (with_numbers) at[i] = number;
   }

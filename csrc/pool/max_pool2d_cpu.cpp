@@ -91,8 +91,8 @@ class ByRows {
       for (int64_t i = 0; i < count; ++i) at[i] = first_[begin + i];
       for (int64_t t = 0; t < shape_.x.kernel; ++t) taps_[t] = phases_.tap(t) + begin;
       visit_folds(shape_.x.kernel, [&](auto taps, int64_t first) {
-        fold_max<with_offsets>(std::make_index_sequence<decltype(taps)::value>{}, taps_ + first, numbers_ + first,
-                               count, best, at);
+        fold_max<with_offsets, false>(std::make_index_sequence<decltype(taps)::value>{}, taps_ + first,
+                                      numbers_ + first, count, best, at);
       });
     }
   }
@@ -157,22 +157,16 @@ class WindowFold {
 
   WindowFold(T* output, O* offsets) : output_(output), offsets_(offsets) {}
 
-  void begin(int64_t channels) {
+  void set_empty(int64_t channels) {
     for (int64_t i = 0; i < channels; ++i) best_[i] = kLowest<C>;
     for (int64_t i = 0; i < channels; ++i) at_[i] = 0;
-    is_first_ = true;
   }
 
-  template <int K>
+  template <bool starts, int K>
   void add(std::integral_constant<int, K>, const C* const* taps, const int* numbers, int64_t channels) {
     TapNumber<C> wide[K];
     for (int k = 0; k < K; ++k) wide[k] = numbers[k];
-    if (is_first_) {
-      // The first tap counts even if it is -inf.
-      for (int64_t i = 0; i < channels; ++i) at_[i] = wide[0];
-      is_first_ = false;
-    }
-    fold_max<kWithOffsets>(std::make_index_sequence<K>{}, taps, wide, channels, best_, at_);
+    fold_max<kWithOffsets, starts>(std::make_index_sequence<K>{}, taps, wide, channels, best_, at_);
   }
 
   void store(int64_t place, int64_t, int64_t, int64_t channels) {
@@ -183,7 +177,6 @@ class WindowFold {
  private:
   T* output_;
   O* offsets_;
-  bool is_first_ = true;
   alignas(64) C best_[kFoldedChannels];
   alignas(64) TapNumber<C> at_[kFoldedChannels];
 };

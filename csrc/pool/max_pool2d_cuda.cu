@@ -1,7 +1,7 @@
 // Max pooling on a GPU: a thread for each window, and in the gradient for each pixel.
 #include "pool/max_pool2d_cuda.h"
 
-#include <limits>
+#include <cmath>
 
 #include "pool/pool_place.cuh"
 
@@ -18,7 +18,7 @@ __global__ void find_maxima(PoolShape shape, int64_t count, const T* input, T* o
   const PoolPlace at(element, y.out, x.out, shape.inner);
   const PoolTaps rows(y, at.row), columns(x, at.column);
   const int64_t top = at.row * y.stride - y.padding, left = at.column * x.stride - x.padding;
-  C best = -std::numeric_limits<C>::infinity();
+  C best = -INFINITY;
   const bool has_taps = rows.begin < rows.end && columns.begin < columns.end;
   int64_t tap = has_taps ? rows.begin * x.kernel + columns.begin : 0;
   for (int64_t r = rows.begin; r < rows.end; ++r) {

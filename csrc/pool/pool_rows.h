@@ -215,6 +215,23 @@ inline PoolPixels<Compute<T>> as_compute(const T* row, int64_t pixels, int64_t i
   }
 }
 
+/// Pixels of a row with the channels of an item, one beside the other: where they lie if they do, else at `to`.
+template <class T>
+inline const Compute<T>* dense_row(const T* row, int64_t pixels, int64_t inner, int64_t channels, Compute<T>* to) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    if (channels == inner) return row;
+  }
+  const int64_t runs = channels == inner ? 1 : pixels, run = channels == inner ? pixels * inner : channels;
+  for (int64_t i = 0; i < runs; ++i) {
+    if constexpr (std::is_same_v<T, Compute<T>>) {
+      memcpy(to + i * run, row + i * inner, run * sizeof(T));
+    } else {
+      widen(row + i * inner, to + i * run, run);
+    }
+  }
+  return to;
+}
+
 /// Copies or narrows values.
 template <class C, class T>
 inline void pool_convert(const C* from, T* to, int64_t count) {

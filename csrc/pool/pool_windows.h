@@ -37,9 +37,9 @@ inline void visit_folds(int64_t taps, F&& f) {
   }
 }
 
-/// Walks over the windows of an item's rows. `Fold` has the values of some channels: begin(), then
-/// add<K>(pointers, numbers of the taps, channels) for all taps in order, then store(place, window down, window across,
-/// channels).
+/// Walks over the windows of an item's rows. `Fold` has the values of some channels: add<starts>(constant K, pointers,
+/// numbers of K taps, channels) for all taps in order, or set_empty(channels) without any, then store(place, window
+/// down, window across, channels).
 template <class T, class Fold>
 class PoolWindowWalk {
  public:
@@ -65,7 +65,7 @@ class PoolWindowWalk {
         const int64_t place = ((item.outer * y.out + p) * x.out + q) * shape_.inner + item.channel;
         for (int64_t begin = 0; begin < item.channels; begin += kFoldedChannels) {
           const int64_t channels = pool_min(kFoldedChannels, item.channels - begin);
-          fold_.begin(channels);
+          if (taps == 0) fold_.set_empty(channels);
           visit_folds(taps, [&](auto count, int64_t first) { add(count, first, begin, channels); });
           fold_.store(place + begin, p, q, channels);
         }
@@ -85,7 +85,11 @@ class PoolWindowWalk {
         taps[k] = wide_[k];
       }
     }
-    fold_.add(count, taps, numbers_ + first, channels);
+    if (first == 0) {
+      fold_.template add<true>(count, taps, numbers_, channels);
+    } else {
+      fold_.template add<false>(count, taps, numbers_ + first, channels);
+    }
   }
 
   const PoolShape& shape_;

@@ -106,7 +106,7 @@ def in_layout(image: torch.Tensor, channels_last: bool) -> torch.Tensor:
 BINS = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(images(), BINS, st.booleans(), st.sampled_from(DTYPES), st.integers(1, 20))
 def test_drawn_bins(image: Any, bins: Any, channels_last: bool, dtype: torch.dtype, more: int) -> None:
     image = np.tile(image, (1, more, 1, 1))
@@ -122,7 +122,7 @@ def test_drawn_bins(image: Any, bins: Any, channels_last: bool, dtype: torch.dty
         assert average.is_contiguous(memory_format=torch.channels_last)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(images(finite=True), BINS)
 def test_the_references_and_gradients_are_torchs(image: Any, bins: Any) -> None:
     for ours, theirs, meaning in (

@@ -126,7 +126,7 @@ def in_layout(image: torch.Tensor, channels_last: bool) -> torch.Tensor:
     return image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(images(), max_windows(), st.booleans(), st.sampled_from(DTYPES), st.integers(1, 20))
 def test_drawn_windows(image: Any, window: dict[str, Any], channels_last: bool, dtype: torch.dtype, more: int) -> None:
     sizes_fit(image.shape, window)

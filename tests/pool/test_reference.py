@@ -14,7 +14,7 @@ from drawn_windows import avg_windows, images, max_windows, sizes_fit
 from visionops.pool import reference as ref
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(images(), max_windows())
 def test_max_pool_is_torchs(image: Any, window: dict[str, Any]) -> None:
     sizes_fit(image.shape, window)
@@ -27,7 +27,7 @@ def test_max_pool_is_torchs(image: Any, window: dict[str, Any]) -> None:
     np.testing.assert_array_equal(indices[inside], at.numpy()[inside])
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(images(finite=True), max_windows(dilation=False))
 def test_max_pool_backward_is_torchs(image: Any, window: dict[str, Any]) -> None:
     sizes_fit(image.shape, window)
@@ -40,7 +40,7 @@ def test_max_pool_backward_is_torchs(image: Any, window: dict[str, Any]) -> None
     np.testing.assert_allclose(got, x.grad.numpy(), rtol=1e-12, atol=1e-12)  # type: ignore[union-attr]
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(images(finite=True), avg_windows())
 def test_avg_pool_and_its_gradient_are_torchs(image: Any, window: dict[str, Any]) -> None:
     sizes_fit(image.shape, window)
