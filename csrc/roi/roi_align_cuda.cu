@@ -208,67 +208,6 @@ __global__ void align_backward(RoiCall call, Tables<Compute<T>> tables, RoiResul
   if (begin + threadIdx.x < count) grad_input[i] = from_compute<T>(sum);
 }
 
-/// Between two values; exactly the first where the fraction is 0, whatever the second.
-template <class C>
-__device__ C between(C low, C high, C fraction) {
-  return fraction == 0 ? low : (1 - fraction) * low + fraction * high;
-}
-
-/// The greatest of a bin's samples, those on no map being 0.
-template <class T>
-__device__ Compute<T> greatest_sample(const RoiProblem& problem, const RoiLevel& level, const AlignAxis& y,
-                                      const AlignAxis& x, const Place& at, int64_t image) {
-  using C = Compute<T>;
-  const T* const input = static_cast<const T*>(level.input);
-  const auto read = [&](int32_t row, int32_t column) {
-    const Place pixel = {image, at.channel, row, column};
-    return to_compute(input[offset_of(pixel, problem.channels, level.height, level.width, problem.channels_last)]);
-  };
-  const SampleRange rows = samples_near(y, at.y), columns = samples_near(x, at.x);
-  C most = 0;
-  double on_map = 0;
-  for (double i = rows.first; i < rows.last; ++i) {
-    RoiSample row;
-    if (!sample_at(y.position(at.y, i), level.height, row)) continue;
-    for (double j = columns.first; j < columns.last; ++j) {
-      RoiSample column;
-      if (!sample_at(x.position(at.x, j), level.width, column)) continue;
-      const auto across = static_cast<C>(column.fraction);
-      const C value = between(between(read(row.low, column.low), read(row.low, column.high), across),
-                              between(read(row.high, column.low), read(row.high, column.high), across),
-                              static_cast<C>(row.fraction));
-      most = on_map == 0 || value > most || value != value ? value : most;
-      ++on_map;
-    }
-  }
-  // Samples on no map are 0.
-  const bool all = on_map == y.grid * x.grid;
-  return all || most > 0 || most != most ? most : C(0);
-}
-
-/// A thread per value of the result.
-template <class T, class B>
-__global__ void align_max(RoiCall call, T* out, int64_t count) {
-  using C = Compute<T>;
-  const int64_t i = int64_t{blockIdx.x} * kRoiThreads + threadIdx.x;
-  if (i >= count) return;
-  const RoiProblem& problem = call.problem;
-  const RoiLevel level = call.levels[0];
-  const bool last = problem.channels_last;
-  const Place at = place_of(i, problem.channels, problem.pooled_height, problem.pooled_width, last);
-  const RoiBox box = load_roi(static_cast<const B*>(problem.boxes) + 5 * at.outer);
-  C most = 0;
-  if (box.is_finite() && box.has_image(problem.batch)) {
-    const AlignAxis y = align_axis(box.y1, box.y2, level.spatial_scale, problem.aligned, problem.pooled_height,
-                                   problem.sampling_ratio, level.height);
-    const AlignAxis x = align_axis(box.x1, box.x2, level.spatial_scale, problem.aligned, problem.pooled_width,
-                                   problem.sampling_ratio, level.width);
-    if (y.is_valid() && x.is_valid())
-      most = greatest_sample<T>(problem, level, y, x, at, static_cast<int64_t>(box.image));
-  }
-  out[i] = from_compute<T>(most);
-}
-
 }  // namespace
 
 RoiCall roi_call(const RoiProblem& problem) {
@@ -284,10 +223,6 @@ int64_t roi_align_cuda_workspace_bytes(const RoiCall& call, bool backward) {
 }
 
 namespace {
-
-int64_t result_values(const RoiProblem& problem) {
-  return problem.rois * problem.channels * problem.pooled_height * problem.pooled_width;
-}
 
 template <class C>
 void launch_weights(const RoiCall& call, const Tables<C>& tables, bool by_line, Stream stream) {
@@ -322,17 +257,6 @@ void roi_align_backward_cuda(const RoiCall& call, const RoiResult& grad, void* w
       launch(align_backward<T>, blocks_of(count, kRoiThreads), kRoiThreads, stream, call, tables, grad, l,
              static_cast<T*>(grad_inputs[l]), count);
     }
-  });
-}
-
-void roi_align_max_cuda(const RoiCall& call, void* out, Stream stream) {
-  visit_floating(call.problem.dtype, [&](auto map) {
-    using T = typename decltype(map)::type;
-    visit_floating(call.problem.boxes_dtype, [&](auto box) {
-      using B = typename decltype(box)::type;
-      const int64_t count = result_values(call.problem);
-      launch(align_max<T, B>, blocks_of(count, kRoiThreads), kRoiThreads, stream, call, static_cast<T*>(out), count);
-    });
   });
 }
 

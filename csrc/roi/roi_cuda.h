@@ -31,6 +31,9 @@ void roi_align_backward_cuda(const RoiCall& call, const RoiResult& grad, void* w
 
 /// Queues RoIAlign by maximum; out as roi_align_max.h has it.
 void roi_align_max_cuda(const RoiCall& call, void* out, Stream stream);
+int64_t roi_align_max_backward_cuda_workspace_bytes(const RoiCall& call);
+void roi_align_max_backward_cuda(const RoiCall& call, const RoiResult& grad, void* workspace, void* grad_input,
+                                 Stream stream);
 
 /// The same of RoIPool; out as roi_pool.h has it.
 int64_t roi_pool_backward_cuda_workspace_bytes(const RoiCall& call);

@@ -12,6 +12,24 @@ constexpr int kRoiThreads = 64;  // several warps, and few enough that tests hav
 constexpr int kRoiThreads = 128;
 #endif
 
+/// Values of the result.
+inline int64_t result_values(const RoiProblem& problem) {
+  return problem.rois * problem.channels * problem.pooled_height * problem.pooled_width;
+}
+
+/// Calls run(Tag<T>, Tag<B>) with the types of the maps and the boxes.
+template <class Run>
+void visit_types(const RoiProblem& problem, const Run& run) {
+  visit_floating(problem.dtype,
+                 [&](auto map) { visit_floating(problem.boxes_dtype, [&](auto box) { run(map, box); }); });
+}
+
+/// By RoI, what a gradient's kernel asks for first.
+struct RoiRows {
+  int64_t image;        // -1: the RoI gives nothing
+  int32_t first, last;  // rows [first, last) that it may give something to
+};
+
 /// Where value i of (count, channels, height, width) lies: i counts in the order of memory.
 struct Place {
   int64_t outer, channel, y, x;
@@ -54,12 +72,18 @@ struct Hits {
   uint32_t words[kRoiThreads / kWarp];
 };
 
-/// Calls visit(k) for the RoIs of which may_hit(k) is true, in ascending order; the whole block asks and visits.
+/// Whether a RoI may give something to a block.
+VISIONOPS_HD inline bool may_hit(const RoiRows& roi, const BlockRows& block) {
+  return roi.image >= block.first_image && roi.image <= block.last_image && roi.first <= block.last_row &&
+         roi.last > block.first_row;
+}
+
+/// Calls visit(k) for the RoIs of which asked(k) is true, in ascending order; the whole block asks and visits.
 template <class MayHit, class Visit>
-__device__ void visit_hits(int64_t rois, Hits& hits, const MayHit& may_hit, const Visit& visit) {
+__device__ void visit_hits(int64_t rois, Hits& hits, const MayHit& asked, const Visit& visit) {
   for (int64_t first = 0; first < rois; first += kRoiThreads) {
     const int64_t mine = first + threadIdx.x;
-    const uint32_t votes = __ballot_sync(~0u, mine < rois && may_hit(mine));
+    const uint32_t votes = __ballot_sync(~0u, mine < rois && asked(mine));
     if (threadIdx.x % kWarp == 0) hits.words[threadIdx.x / kWarp] = votes;
     __syncthreads();
     for (int warp = 0; warp < kRoiThreads / kWarp; ++warp) {

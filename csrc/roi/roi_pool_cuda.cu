@@ -58,15 +58,9 @@ __global__ void pool(RoiCall call, T* out, int64_t count) {
   out[i] = from_compute<T>(GreatestPixel<T>(call, pool_roi<B>(call, at.outer), at).value);
 }
 
-/// By RoI, what the gradient's kernel asks for first.
-struct PoolRows {
-  int64_t image;
-  int32_t first, last;  // rows [first, last)
-};
-
 /// A thread per RoI.
 template <class B>
-__global__ void find_rows(RoiCall call, PoolRows* rows) {
+__global__ void find_rows(RoiCall call, RoiRows* rows) {
   const int64_t k = int64_t{blockIdx.x} * kRoiThreads + threadIdx.x;
   if (k >= call.problem.rois) return;
   const PoolRoi roi = pool_roi<B>(call, k);
@@ -106,7 +100,7 @@ VISIONOPS_HD inline BinRange bins_of(const PoolAxis& axis, int64_t pixel) {
 
 /// A thread per value of the gradient.
 template <class T, class B>
-__global__ void pool_backward(RoiCall call, const PoolRows* rows, const int64_t* numbers, RoiResult grad, T* grad_input,
+__global__ void pool_backward(RoiCall call, const RoiRows* rows, const int64_t* numbers, RoiResult grad, T* grad_input,
                               int64_t count) {
   using C = Compute<T>;
   VISIONOPS_SHARED(Hits, hits);
@@ -120,12 +114,7 @@ __global__ void pool_backward(RoiCall call, const PoolRows* rows, const int64_t*
   const Place at = place_of(i, problem.channels, level.height, level.width, channels_last);
   C sum = 0;
   visit_hits(
-      problem.rois, hits,
-      [&](int64_t k) {
-        const PoolRows roi = rows[k];
-        return roi.image >= block.first_image && roi.image <= block.last_image && roi.first <= block.last_row &&
-               roi.last > block.first_row;
-      },
+      problem.rois, hits, [&](int64_t k) { return may_hit(rows[k], block); },
       [&](int64_t k) {
         if (rows[k].image != at.outer || at.y < rows[k].first || at.y >= rows[k].last) return;
         const PoolRoi roi = pool_roi<B>(call, k);
@@ -142,18 +131,7 @@ __global__ void pool_backward(RoiCall call, const PoolRows* rows, const int64_t*
   if (begin + threadIdx.x < count) grad_input[i] = from_compute<T>(sum);
 }
 
-int64_t result_values(const RoiProblem& problem) {
-  return problem.rois * problem.channels * problem.pooled_height * problem.pooled_width;
-}
-
-int64_t row_bytes(const RoiProblem& problem) { return blocks_of(problem.rois * int64_t{sizeof(PoolRows)}, 256) * 256; }
-
-/// Calls run(Tag<T>, Tag<B>) with the types of the map and the boxes.
-template <class Run>
-void visit_types(const RoiProblem& problem, const Run& run) {
-  visit_floating(problem.dtype,
-                 [&](auto map) { visit_floating(problem.boxes_dtype, [&](auto box) { run(map, box); }); });
-}
+int64_t row_bytes(const RoiProblem& problem) { return blocks_of(problem.rois * int64_t{sizeof(RoiRows)}, 256) * 256; }
 
 }  // namespace
 
@@ -175,7 +153,7 @@ void roi_pool_backward_cuda(const RoiCall& call, const RoiResult& grad, void* wo
   visit_types(call.problem, [&](auto map, auto box) {
     using T = typename decltype(map)::type;
     using B = typename decltype(box)::type;
-    auto* const rows = static_cast<PoolRows*>(workspace);
+    auto* const rows = static_cast<RoiRows*>(workspace);
     auto* const numbers = reinterpret_cast<int64_t*>(static_cast<char*>(workspace) + row_bytes(call.problem));
     const int64_t bins = result_values(call.problem);
     launch(find_rows<B>, blocks_of(call.problem.rois, kRoiThreads), kRoiThreads, stream, call, rows);
@@ -183,7 +161,7 @@ void roi_pool_backward_cuda(const RoiCall& call, const RoiResult& grad, void* wo
     const RoiLevel& level = call.levels[0];
     const int64_t count = call.problem.batch * call.problem.channels * level.height * level.width;
     launch(pool_backward<T, B>, blocks_of(count, kRoiThreads), kRoiThreads, stream, call,
-           static_cast<const PoolRows*>(rows), static_cast<const int64_t*>(numbers), grad, static_cast<T*>(grad_input),
+           static_cast<const RoiRows*>(rows), static_cast<const int64_t*>(numbers), grad, static_cast<T*>(grad_input),
            count);
   });
 }

@@ -35,6 +35,10 @@ Tensor empty_result(const RoiProblem& problem, const Tensor& like) {
                         problem.channels_last);
 }
 
+Tensor empty_gradient(const Tensor& input, const RoiProblem& problem) {
+  return empty_image_on(input, input.size(0), input.size(1), input.size(2), input.size(3), problem.channels_last);
+}
+
 Tensor scratch_on(const Tensor& other, int64_t bytes) { return empty_on(other, {bytes}, ScalarType::Byte); }
 
 RoiCall checked_call(const RoiInput& input) {
@@ -89,6 +93,19 @@ Tensor roi_align_max_op(const Tensor& input, const Tensor& boxes, int64_t pooled
   return out;
 }
 
+Tensor roi_align_max_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, double spatial_scale,
+                                 int64_t sampling_ratio, bool aligned) {
+  check(grad.dim() == 4, "grad: expected 4 dimensions");
+  const DeviceGuard guard(input);
+  const RoiInput all(input, boxes, {grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned});
+  const RoiCall call = checked_call(all);
+  Tensor out = empty_gradient(input, all.problem);
+  const Tensor scratch = scratch_on(input, roi_align_max_backward_cuda_workspace_bytes(call));
+  roi_align_max_backward_cuda(call, result_of(grad, all.problem), scratch.mutable_data_ptr(), out.mutable_data_ptr(),
+                              current_stream(input));
+  return out;
+}
+
 Tensor multiscale_roi_align_op(const std::vector<Tensor>& inputs, const Tensor& boxes, int64_t pooled_height,
                                int64_t pooled_width, const std::vector<double>& spatial_scales, int64_t sampling_ratio,
                                bool aligned, int64_t canonical_size, int64_t canonical_level, int64_t min_level) {
@@ -128,8 +145,7 @@ Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tenso
   const DeviceGuard guard(input);
   const RoiInput all(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
   const RoiCall call = checked_call(all);
-  Tensor out =
-      empty_image_on(input, input.size(0), input.size(1), input.size(2), input.size(3), all.problem.channels_last);
+  Tensor out = empty_gradient(input, all.problem);
   const Tensor scratch = scratch_on(input, roi_pool_backward_cuda_workspace_bytes(call));
   roi_pool_backward_cuda(call, result_of(grad, all.problem), scratch.mutable_data_ptr(), out.mutable_data_ptr(),
                          current_stream(input));
@@ -145,6 +161,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(roi_align_schema("emulated").c_str());
   m.def(roi_align_backward_schema("emulated").c_str());
   m.def(roi_align_max_schema("emulated").c_str());
+  m.def(roi_align_max_backward_schema("emulated").c_str());
   m.def(roi_pool_schema("emulated").c_str());
   m.def(roi_pool_backward_schema("emulated").c_str());
 }
@@ -159,6 +176,7 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CUDA, m) {
   m.impl(VISIONOPS_NAME("roi_align"), TORCH_BOX(&roi_align_op));
   m.impl(VISIONOPS_NAME("roi_align_backward"), TORCH_BOX(&roi_align_backward_op));
   m.impl(VISIONOPS_NAME("roi_align_max"), TORCH_BOX(&roi_align_max_op));
+  m.impl(VISIONOPS_NAME("roi_align_max_backward"), TORCH_BOX(&roi_align_max_backward_op));
   m.impl(VISIONOPS_NAME("roi_pool"), TORCH_BOX(&roi_pool_op));
   m.impl(VISIONOPS_NAME("roi_pool_backward"), TORCH_BOX(&roi_pool_backward_op));
 }
