@@ -233,7 +233,10 @@ class Op:
         raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
 
     def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
-        save_inputs, differentiate = gradient.save, gradient.backward  # functions, which Dynamo knows, not what holds them
+        save_inputs, differentiate = (
+            gradient.save,
+            gradient.backward,
+        )  # functions, which Dynamo knows, not what holds them
 
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from visionops import _check
 from visionops.numpy import _kernels
-from visionops.numpy._arrays import FLOATING, NUMBERS, boxes_of, contiguous
+from visionops.numpy._arrays import FLOATING, boxes_of, contiguous
 
 Array = NDArray[Any]
 
