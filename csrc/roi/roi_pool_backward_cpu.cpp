@@ -81,15 +81,16 @@ void add_to_plane(const RoiProblem& problem, const RoiBins& roi, const Part& par
     greatest_of_rows(plane, width, first, last, left, right, scratch);
     for (int64_t q = 0; q < problem.pooled_width; ++q) {
       const Row most = key_of<Row>(output[q]);
-      // The first row of all columns that have the bin's greatest, and of those in it the first column.
-      Row row = std::numeric_limits<Row>::max();
-      int64_t column = 0;
+      // The least row of all columns that have the bin's greatest, and of those in it the least column; no branches.
+      uint64_t soonest = ~uint64_t{0};
       for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-        const bool sooner = (scratch.key[x - left] == most) & (scratch.row[x - left] < row);
-        row = sooner ? scratch.row[x - left] : row;
-        column = sooner ? x : column;
+        const uint64_t place = static_cast<uint64_t>(scratch.row[x - left]) << 32 | static_cast<uint64_t>(x);
+        const uint64_t other = place | (uint64_t{0} - static_cast<uint64_t>(scratch.key[x - left] != most));
+        soonest = other < soonest ? other : soonest;
       }
-      if (row >= part.row && row < part.row_end) sums[row * width + column] += grad[q];
+      const auto row = static_cast<int64_t>(soonest >> 32);
+      if (row >= part.row && row < part.row_end)
+        sums[row * width + static_cast<int64_t>(soonest & 0xffffffffu)] += grad[q];
     }
   }
 }
