@@ -109,7 +109,8 @@ def _unfolded(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
     """Convolution as the notes have it: the columns, then a matrix product."""
     columns = F.unfold(x, weight.shape[2:], 1, padding, stride)
     side = (x.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
-    return (weight.flatten(1) @ columns + bias[:, None]).unflatten(2, (side, -1))
+    product: Tensor = weight.flatten(1) @ columns + bias[:, None]
+    return product.reshape(*product.shape[:2], side, side)
 
 
 def _block(batch: int, channels: int, side: int, stride: int, filters: int) -> Workload:
@@ -133,11 +134,17 @@ def _block(batch: int, channels: int, side: int, stride: int, filters: int) -> W
         )
 
     def gate(result: Tensor) -> str:
-        norms = {"depthwise_norm": (np.ones(channels), shifts[0].numpy())}
-        norms["pointwise_norm"] = (np.ones(filters), shifts[1].numpy())
-        activations = {"depthwise_activation": "relu", "pointwise_activation": "relu"}
-        arrays = (x[:1].contiguous().numpy(), first.numpy(), second.numpy())
-        expected: Any = reference.depthwise_separable_conv2d(*arrays, stride=stride, padding=1, **norms, **activations)
+        expected = reference.depthwise_separable_conv2d(
+            x[:1].contiguous().numpy(),
+            first.numpy(),
+            second.numpy(),
+            stride=stride,
+            padding=1,
+            depthwise_norm=(np.ones(channels), shifts[0].numpy()),
+            depthwise_activation="relu",
+            pointwise_norm=(np.ones(filters), shifts[1].numpy()),
+            pointwise_activation="relu",
+        )
         compare(result[:1].double().numpy(), expected, "float32", channels)
         return "reference on an image"
 

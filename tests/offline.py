@@ -109,7 +109,27 @@ def boxes() -> Iterator[Launch]:
         yield from launches(label, box_iou_backward, torch.zeros(4096, dtype=dtype), a, a, number, True, 0)
 
 
-ROOMS = (boxes,)
+def conv() -> Iterator[Launch]:
+    """Room `conv`: every kernel in each dtype, and every activation in float32."""
+    from visionops._codes import ACTIVATIONS
+    from visionops.conv import triton_kernels as kernels
+
+    rest = ([2, 2], [1, 1, 1, 1], [1, 1])
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        label = str(dtype).removeprefix("torch.")
+        x, w, depthwise = (torch.zeros(s, dtype=dtype) for s in ((2, 64, 28, 28), (128, 64, 3, 3), (64, 1, 3, 3)))
+        grad, bias = torch.zeros(2, 128, 14, 14, dtype=dtype), torch.zeros(128, dtype=dtype)
+        yield from launches(label, kernels.conv2d, x, w, bias, *rest, 1, ACTIVATIONS["relu"])
+        yield from launches(label, kernels.conv2d, x, depthwise, None, *rest, 64, 0)
+        yield from launches(f"transposed {label}", kernels.conv_transpose2d, grad, w, None, [28, 28], *rest, 1)
+        yield from launches(label, kernels.conv2d_weight, grad, x, [3, 3], *rest, 1)
+        yield from launches(label, kernels.activation_backward, grad, grad, ACTIVATIONS["gelu"])
+    x, w = torch.zeros(2, 64, 28, 28), torch.zeros(128, 64, 3, 3)
+    for name, number in ACTIVATIONS.items():
+        yield from launches(f"{name}", kernels.conv2d, x, w, None, *rest, 1, number)
+
+
+ROOMS = (boxes, conv)
 
 
 def unique(launches: Iterator[Launch]) -> list[Launch]:
