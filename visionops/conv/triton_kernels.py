@@ -21,7 +21,7 @@ from visionops.conv.triton_products import activation_kernel, depthwise_kernel, 
 from visionops.conv.window import positions
 
 # The interpreter takes as long for a small block as for a large one.
-_POSITIONS, _FILTERS, _CHANNELS, _TERMS = (512, 256, 128, 512) if INTERPRETED else (64, 64, 32, 32)
+_POSITIONS, _FILTERS, _CHANNELS, _TERMS = (1024, 64, 64, 512) if INTERPRETED else (64, 64, 32, 32)
 _VALUES = 8192 if INTERPRETED else 1024
 
 
