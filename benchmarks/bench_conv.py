@@ -109,7 +109,8 @@ def _unfolded(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
     """Convolution as the notes have it: the columns, then a matrix product."""
     columns = F.unfold(x, weight.shape[2:], 1, padding, stride)
     side = (x.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
-    return (weight.flatten(1) @ columns + bias[:, None]).reshape(len(x), len(weight), side, -1)
+    product: Tensor = weight.flatten(1) @ columns + bias[:, None]
+    return product.reshape(*product.shape[:2], side, side)
 
 
 def _block(batch: int, channels: int, side: int, stride: int, filters: int) -> Workload:
@@ -133,11 +134,17 @@ def _block(batch: int, channels: int, side: int, stride: int, filters: int) -> W
         )
 
     def gate(result: Tensor) -> str:
-        options: dict[str, Any] = {"depthwise_norm": (np.ones(channels), shifts[0].numpy())}
-        options["pointwise_norm"] = (np.ones(filters), shifts[1].numpy())
-        options |= {"depthwise_activation": "relu", "pointwise_activation": "relu"}
-        arrays = (x[:1].contiguous().numpy(), first.numpy(), second.numpy())
-        expected: Any = reference.depthwise_separable_conv2d(*arrays, stride=stride, padding=1, **options)
+        expected = reference.depthwise_separable_conv2d(
+            x[:1].contiguous().numpy(),
+            first.numpy(),
+            second.numpy(),
+            stride=stride,
+            padding=1,
+            depthwise_norm=(np.ones(channels), shifts[0].numpy()),
+            depthwise_activation="relu",
+            pointwise_norm=(np.ones(filters), shifts[1].numpy()),
+            pointwise_activation="relu",
+        )
         compare(result[:1].double().numpy(), expected, "float32", channels)
         return "reference on an image"
 

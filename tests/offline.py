@@ -132,7 +132,27 @@ def suppression() -> Iterator[Launch]:
             yield from launches(f"masks {name} {label}", mask_matrix_nms_padded, masks, scores[:64], None, *options)
 
 
-ROOMS = (boxes, suppression)
+def conv() -> Iterator[Launch]:
+    """Room `conv`: every kernel in each dtype, and every activation in float32."""
+    from visionops._codes import ACTIVATIONS
+    from visionops.conv import triton_kernels as kernels
+
+    rest = ([2, 2], [1, 1, 1, 1], [1, 1])
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        x, w, depthwise = (torch.zeros(s, dtype=dtype) for s in ((2, 64, 28, 28), (128, 64, 3, 3), (64, 1, 3, 3)))
+        grad, bias = torch.zeros(2, 128, 14, 14, dtype=dtype), torch.zeros(128, dtype=dtype)
+        yield from launches(f"forward {name}", kernels.conv2d, x, w, bias, *rest, 1, ACTIVATIONS["relu"])
+        yield from launches(f"forward {name}", kernels.conv2d, x, depthwise, None, *rest, 64, 0)
+        yield from launches(f"transposed {name}", kernels.conv_transpose2d, grad, w, None, [28, 28], *rest, 1)
+        yield from launches(f"backward {name}", kernels.conv2d_weight, grad, x, [3, 3], *rest, 1)
+        yield from launches(f"backward {name}", kernels.activation_backward, grad, grad, ACTIVATIONS["gelu"])
+    x, w = torch.zeros(2, 64, 28, 28), torch.zeros(128, 64, 3, 3)
+    for activation, number in ACTIVATIONS.items():
+        yield from launches(f"{activation} float32", kernels.conv2d, x, w, None, *rest, 1, number)
+
+
+ROOMS = (boxes, conv, suppression)
 
 
 def unique(launches: Iterator[Launch]) -> list[Launch]:

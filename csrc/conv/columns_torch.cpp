@@ -1,29 +1,11 @@
 // Tensors to pointers for what only moves values in room `conv`: columns and channel shuffle.
-#include "common/stable_torch.h"
+#include "conv/columns_torch.h"
 #include "conv/channel_shuffle.h"
-#include "conv/im2col.h"
-#include "conv/window_torch.h"
 
 namespace visionops {
 namespace {
 
 constexpr int64_t kValuesPerTask = 32768;
-
-ColumnsProblem problem_of(DType dtype, int64_t batch, int64_t channels, int64_t height, int64_t width,
-                          const Ints& kernel, const Ints& dilation, const Ints& padding, const Ints& stride) {
-  check(is_floating(dtype), "input: expected a floating dtype");
-  check(within({height, width}, 2, 0), "output_size: expected two sizes, 0 or more");
-  const Window window = window_of(kernel, stride, padding, dilation);
-  return {dtype,
-          batch,
-          channels,
-          height,
-          width,
-          false,
-          positions(height, padding[0], padding[1], kernel[0], stride[0], dilation[0]),
-          positions(width, padding[2], padding[3], kernel[1], stride[1], dilation[1]),
-          window};
-}
 
 int64_t grain(const ColumnsProblem& p) {
   const int64_t values = p.window.kernel_h * p.window.kernel_w * p.out_height * p.out_width + p.height * p.width;
@@ -32,10 +14,8 @@ int64_t grain(const ColumnsProblem& p) {
 
 Tensor im2col_op(const Tensor& input, const Ints& kernel_size, const Ints& dilation, const Ints& padding,
                  const Ints& stride) {
-  check(input.dim() == 4, "input: expected shape (B, C, H, W)");
+  ColumnsProblem problem = im2col_problem(input, kernel_size, dilation, padding, stride);
   const Tensor in = as_dense_image(input);
-  ColumnsProblem problem =
-      problem_of(dtype_of(in), in.size(0), in.size(1), in.size(2), in.size(3), kernel_size, dilation, padding, stride);
   problem.channels_last = is_channels_last(in);
   Tensor out =
       empty({problem.batch, problem.channels * kernel_size[0] * kernel_size[1], problem.out_height * problem.out_width},
@@ -48,14 +28,8 @@ Tensor im2col_op(const Tensor& input, const Ints& kernel_size, const Ints& dilat
 
 Tensor col2im_op(const Tensor& input, const Ints& output_size, const Ints& kernel_size, const Ints& dilation,
                  const Ints& padding, const Ints& stride) {
-  check(input.dim() == 3, "input: expected shape (B, C * kernel_h * kernel_w, L)");
-  check(output_size.size() == 2 && within(kernel_size, 2, 1), "output_size, kernel_size: expected two sizes");
+  const ColumnsProblem problem = col2im_problem(input, output_size, kernel_size, dilation, padding, stride);
   const Tensor in = as_contiguous(input);
-  const int64_t taps = kernel_size[0] * kernel_size[1];
-  check(in.size(1) % taps == 0, "input: expected a multiple of kernel_h * kernel_w rows");
-  const ColumnsProblem problem = problem_of(dtype_of(in), in.size(0), in.size(1) / taps, output_size[0], output_size[1],
-                                            kernel_size, dilation, padding, stride);
-  check(in.size(2) == problem.out_height * problem.out_width, "input: expected a column for each position");
   Tensor out = empty({problem.batch, problem.channels, problem.height, problem.width}, in.scalar_type());
   void* data = out.mutable_data_ptr();
   parallel(problem.batch * problem.channels, grain(problem),
@@ -81,10 +55,8 @@ Tensor channel_shuffle_op(const Tensor& input, int64_t groups) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
-  m.def("im2col_native(Tensor input, int[] kernel_size, int[] dilation, int[] padding, int[] stride) -> Tensor");
-  m.def(
-      "col2im_native(Tensor input, SymInt[] output_size, int[] kernel_size, int[] dilation, int[] padding, "
-      "int[] stride) -> Tensor");
+  m.def(im2col_schema("im2col_native").c_str());
+  m.def(col2im_schema("col2im_native").c_str());
   m.def("channel_shuffle_native(Tensor input, SymInt groups) -> Tensor");
 }
 

@@ -66,15 +66,17 @@ struct Product {
 
   // The tiles [begin, end) of a block, row by row; the first and the last row may be parts.
   void block(int64_t first_panel, int64_t count, int64_t begin, int64_t end) const {
-    const int64_t kept = depths == 1 ? tile_rows : kTilesKept / count;
-    const int64_t last_row = parts(end, count);
-    for (int64_t row = begin / count; row < last_row; row += kept) {
+    const int64_t first_row = begin / count, last_row = parts(end, count);
+    // Rows whose sums wait together, in runs of nearly one size: each run packs the right factor again.
+    const int64_t rows_left = last_row - first_row;
+    const int64_t kept = depths == 1 ? rows_left : parts(rows_left, parts(rows_left, kTilesKept / count));
+    for (int64_t row = first_row; row < last_row; row += kept) {
       const int64_t row_end = row + kept < last_row ? row + kept : last_row;
       for (int64_t d = 0; d < depths; ++d) {
-        if (depths > 1 || row == begin / count) {
+        if (depths > 1 || row == first_row) {
           // Of a single row of tiles, only the panels that it meets.
-          const bool single = last_row - begin / count == 1;
-          pack_right(first_panel, single ? begin % count : 0, single ? end - begin / count * count : count, d);
+          const bool single = rows_left == 1;
+          pack_right(first_panel, single ? begin % count : 0, single ? end - first_row * count : count, d);
         }
         for (int64_t r = row; r < row_end; ++r) {
           const int64_t from = r * count < begin ? begin - r * count : 0;

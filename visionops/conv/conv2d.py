@@ -40,7 +40,7 @@ def conv2d(
         dilation: Pixels between neighbouring taps, D.
         groups: Parts of the channels that do not mix.
         activation: None, "relu", "leaky_relu" (slope 0.01), "relu6", "silu", "hardswish" or "gelu" (by erf).
-        backend: "native" or "aten", torch's own, or None for the faster one here.
+        backend: "native", "triton" or "aten", torch's own, or None for the faster one here.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = floor((H + 2P - D (kh - 1) - 1) / S) + 1;

@@ -36,7 +36,7 @@ def conv_transpose2d(
         output_padding: Rows and columns added at the bottom and on the right, fewer than the stride or the dilation.
         groups: Parts of the channels that do not mix.
         dilation: Pixels between neighbouring taps, D.
-        backend: "native" or "aten", torch's own, or None for the faster one here.
+        backend: "native", "triton" or "aten", torch's own, or None for the faster one here.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = (H - 1) S - 2P + D (kh - 1) +

@@ -11,7 +11,7 @@ from torch import Tensor
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
-from visionops._op import ATEN, NATIVE, ONCE, Gradient, Op, batch_first
+from visionops._op import ATEN, NATIVE, ONCE, TRITON, Gradient, Op, batch_first
 from visionops.conv.window import positions
 
 # Their slope shows in their result; of the others the value before is computed again.
@@ -145,7 +145,7 @@ def _vmap_activation(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args
     return raw(grad.flatten(0, 1), value.flatten(0, 1), activation).unflatten(0, value.shape[:2]), 0
 
 
-BACKENDS = (NATIVE, ATEN)
+BACKENDS = (NATIVE, ATEN, TRITON)
 CONV2D = Op(
     "conv2d",
     fake=_fake_conv2d,

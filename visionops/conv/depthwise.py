@@ -64,7 +64,7 @@ def depthwise_conv2d(
         padding: Zeros on each side, "valid" or "same".
         dilation: Pixels between neighbouring taps.
         activation: A name or None.
-        backend: "native" or "aten", torch's own, or None for the faster one here.
+        backend: "native", "triton" or "aten", torch's own, or None for the faster one here.
 
     Returns:
         (B, C m, H', W') or (C m, H', W') as `conv2d`, differentiable as it is.
@@ -102,7 +102,7 @@ def pointwise_conv2d(
         weight: (O, C, 1, 1) in the input's dtype.
         bias: (O,) or None.
         activation: A name or None, as in `conv2d`.
-        backend: "native" or "aten", torch's own, or None for the faster one here.
+        backend: "native", "triton" or "aten", torch's own, or None for the faster one here.
 
     Returns:
         (B, O, H, W) or (O, H, W) as `conv2d`, differentiable as it is.
