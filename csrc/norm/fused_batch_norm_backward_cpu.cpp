@@ -78,6 +78,8 @@ struct Backward {
         const int64_t count = smaller(columns, row.count - column);
         if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
         const Run run = {row.first + column, count, column, row.bits + column / 8};
+        prefetch(input + run.first + kRows * walk.columns, count);
+        prefetch(grad + run.first + kRows * walk.columns, count);
         x[waiting] = loaded(input + run.first, count, buffers_x[waiting]);
         g[waiting] = before<a, 1>(run, x[waiting], buffers_g[waiting]);
         ++waiting;

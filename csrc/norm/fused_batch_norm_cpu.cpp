@@ -102,6 +102,7 @@ struct Forward {
     walk.runs(item, [&](const Run& run) {
       const int64_t count = smaller(columns, run.count - column);
       if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
+      prefetch(input + run.first + column + kRows * walk.columns, count);
       rows[waiting] = loaded(input + run.first + column, count, buffers[waiting]);
       ++waiting;
       if (count < columns) {
