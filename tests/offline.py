@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -109,7 +110,35 @@ def boxes() -> Iterator[Launch]:
         yield from launches(label, box_iou_backward, torch.zeros(4096, dtype=dtype), a, a, number, True, 0)
 
 
-ROOMS = (boxes,)
+def norm() -> Iterator[Launch]:
+    """Room `norm`: training and eval in both layouts, every activation in float32, and one in each other dtype."""
+    from visionops._codes import ACTIVATIONS
+    from visionops.norm.triton_kernels import fused_batch_norm, fused_batch_norm_backward
+
+    kinds = [(name, torch.float32) for name in ACTIVATIONS]
+    kinds += [("relu", dtype) for dtype in (torch.float64, torch.float16, torch.bfloat16)]
+    for (name, dtype), layout in product(kinds, (torch.contiguous_format, torch.channels_last)):
+        x = torch.zeros(4, 64, 56, 56, dtype=dtype).contiguous(memory_format=layout)
+        values = torch.zeros(64)
+        number = ACTIVATIONS[name]
+        kinked = name in ("relu", "leaky_relu", "relu6")
+        label = f"{name}-{'NHWC' if layout == torch.channels_last else 'NCHW'} {str(dtype).removeprefix('torch.')}"
+        forward = (x, values, values, values, values, True, 0.1, 1e-5, x, number, kinked)
+        yield from launches(label, fused_batch_norm, *forward)
+        bits = fused_batch_norm_bits(x) if kinked else torch.zeros(0, dtype=torch.uint8)
+        statistics = values.double(), values.double()
+        rest = (None if kinked else x, bits, True, 1e-5, number, True, True)
+        yield from launches(label, fused_batch_norm_backward, x, x, values, values, *statistics, *rest)
+
+
+def fused_batch_norm_bits(image: torch.Tensor) -> torch.Tensor:
+    """As the forward call returns them."""
+    from visionops.norm.fused_batch_norm import bits_shape
+
+    return torch.zeros(bits_shape(image), dtype=torch.uint8)
+
+
+ROOMS = (boxes, norm)
 
 
 def unique(launches: Iterator[Launch]) -> list[Launch]:
