@@ -136,7 +136,7 @@ void in_steps(const BatchNormProblem& problem, const BatchNormPlan& plan, int64_
   } else {
     const int64_t grain = kElementsPerTask / (item + 1) + 1;
     parallel(plan.items, grain, sum);
-    parallel(problem.channels, kElementsPerTask * problem.channels / plan.moments / 8 + 1, merge);
+    parallel(problem.channels, kElementsPerTask * problem.channels / plan.moments + 1, merge);
     parallel(plan.items, grain, apply);
   }
 }
