@@ -152,7 +152,35 @@ def conv() -> Iterator[Launch]:
         yield from launches(f"{activation} float32", kernels.conv2d, x, w, None, *rest, 1, number)
 
 
-ROOMS = (boxes, conv, suppression)
+def norm() -> Iterator[Launch]:
+    """Room `norm`: both layouts with relu in float32; every activation, and every other dtype, in one of them."""
+    from visionops._codes import ACTIVATIONS
+    from visionops.norm.triton_kernels import fused_batch_norm, fused_batch_norm_backward
+
+    kinds = [(name, torch.float32, torch.channels_last) for name in ACTIVATIONS]
+    kinds += [("relu", dtype, torch.channels_last) for dtype in (torch.float64, torch.float16, torch.bfloat16)]
+    for name, dtype, layout in [*kinds, ("relu", torch.float32, torch.contiguous_format)]:
+        x = torch.zeros(4, 64, 56, 56, dtype=dtype).contiguous(memory_format=layout)
+        values = torch.zeros(64)
+        number = ACTIVATIONS[name]
+        kinked = name in ("relu", "leaky_relu", "relu6")
+        label = f"{name}-{'NHWC' if layout == torch.channels_last else 'NCHW'} {str(dtype).removeprefix('torch.')}"
+        forward = (x, values, values, values, values, True, 0.1, 1e-5, x, number, kinked)
+        yield from launches(label, fused_batch_norm, *forward)
+        bits = fused_batch_norm_bits(x) if kinked else torch.zeros(0, dtype=torch.uint8)
+        statistics = values.double(), values.double()
+        rest = (None if kinked else x, bits, True, 1e-5, number, True, True)
+        yield from launches(label, fused_batch_norm_backward, x, x, values, values, *statistics, *rest)
+
+
+def fused_batch_norm_bits(image: torch.Tensor) -> torch.Tensor:
+    """As the forward call returns them."""
+    from visionops.norm.fused_batch_norm import bits_shape
+
+    return torch.zeros(bits_shape(image), dtype=torch.uint8)
+
+
+ROOMS = (boxes, conv, norm, suppression)
 
 
 def unique(launches: Iterator[Launch]) -> list[Launch]:

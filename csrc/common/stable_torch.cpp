@@ -50,17 +50,6 @@ Tensor empty(const int64_t* sizes, int64_t dims, ScalarType dtype) {
   return empty_strided(sizes, strides.data(), dims, dtype);
 }
 
-bool is_channels_last(const Tensor& image) {
-  if (image.is_contiguous()) return false;
-  int64_t expected = 1;
-  for (const int64_t d : {1, 3, 2, 0}) {
-    if (image.size(d) == 1) continue;
-    if (image.stride(d) != expected) return false;
-    expected *= image.size(d);
-  }
-  return true;
-}
-
 Tensor empty_image(int64_t batch, int64_t channels, int64_t height, int64_t width, bool channels_last,
                    ScalarType dtype) {
   const std::array<int64_t, 4> sizes = {batch, channels, height, width};

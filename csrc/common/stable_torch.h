@@ -75,7 +75,16 @@ inline Tensor empty_like(const Tensor& other, ScalarType dtype) {
 
 /// Whether an image (B, C, H, W) lies in memory as (B, H, W, C): dense so, and not dense as (B, C, H, W) as well.
 /// visionops/_layout.py has the same rule for shapes under tracing.
-bool is_channels_last(const Tensor& image);
+inline bool is_channels_last(const Tensor& image) {
+  if (image.is_contiguous()) return false;
+  int64_t expected = 1;
+  for (const int64_t d : {1, 3, 2, 0}) {
+    if (image.size(d) == 1) continue;
+    if (image.stride(d) != expected) return false;
+    expected *= image.size(d);
+  }
+  return true;
+}
 
 /// A new CPU image (B, C, H, W), in memory as (B, H, W, C) if `channels_last`.
 Tensor empty_image(int64_t batch, int64_t channels, int64_t height, int64_t width, bool channels_last,

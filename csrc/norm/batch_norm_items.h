@@ -12,8 +12,9 @@ constexpr int64_t kChunk = 1024;
 
 constexpr int64_t kColumns = kBatchNormColumns;
 
-constexpr int64_t kRowsPerItem = 32;        // channels last
-constexpr int64_t kElementsPerItem = 8192;  // of a channel otherwise
+// Of an item: elements of its channel or, with channels last, of all channels in so many rows.
+constexpr int64_t kElementsOfChannel = 8192;
+constexpr int64_t kElementsOfRows = 32768, kLeastRows = 32, kMostRows = 128;
 
 constexpr int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -34,9 +35,10 @@ struct Walk {
   int64_t columns;       // of a row, channels last
   int64_t coefficients;  // of one kind, up to a multiple of the longest vector
   int64_t rows;
-  int64_t row_bits;  // bytes
-  int64_t images;    // of an item, otherwise
-  int64_t slice;     // pixels of an item, otherwise
+  int64_t rows_per_item;  // channels last
+  int64_t row_bits;       // bytes
+  int64_t images;         // of an item, otherwise
+  int64_t slice;          // pixels of an item, otherwise
   int64_t slices, items_per_channel, items;
 
   explicit Walk(const BatchNormProblem& problem) : problem(problem) {
@@ -48,15 +50,17 @@ struct Walk {
       rows = cut.count;
       row_bits = bit_bytes(columns);
       images = slice = slices = items_per_channel = 0;
-      items = blocks(rows, kRowsPerItem);
+      rows_per_item = larger(smaller(kElementsOfRows / columns, kMostRows), kLeastRows);
+      items = blocks(rows, rows_per_item);
     } else {
       repeats = 1;
       columns = channels;
       rows = batch * channels;
+      rows_per_item = 0;
       row_bits = bit_bytes(pixels);
-      images = larger(kElementsPerItem / pixels, 1);
+      images = larger(kElementsOfChannel / pixels, 1);
       // Slices begin at whole bytes of bits and whole vectors.
-      slice = blocks(blocks(pixels, blocks(pixels, kElementsPerItem)), 64) * 64;
+      slice = blocks(blocks(pixels, blocks(pixels, kElementsOfChannel)), 64) * 64;
       slices = blocks(pixels, slice);
       items_per_channel = blocks(batch, images) * slices;
       items = channels * items_per_channel;
@@ -67,7 +71,7 @@ struct Walk {
   /// Elements of a channel in the p-th item that has some of it.
   int64_t count_of(int64_t p) const {
     if (problem.channels_last) {
-      const int64_t pixels = kRowsPerItem * repeats;
+      const int64_t pixels = rows_per_item * repeats;
       return smaller(pixels, problem.batch * problem.pixels - p * pixels);
     }
     const int64_t image = p / slices * images, pixel = p % slices * slice;
@@ -81,15 +85,25 @@ struct Walk {
     return problem.channels_last ? p * problem.channels + channel : channel * items_per_channel + p;
   }
 
+  /// Rows [first_row(item), first_row(item + 1)) are those of an item, channels last.
+  int64_t first_row(int64_t item) const { return smaller(item * rows_per_item, rows); }
+
+  /// Only the image's last row may be short.
+  Run row_run(int64_t row) const {
+    const int64_t rest = problem.batch * problem.pixels * problem.channels - row * columns;
+    return {row * columns, smaller(columns, rest), 0, row * row_bits};
+  }
+
+  /// Whether `count` rows from `row` on lie before `end` and none of them is short.
+  bool full_rows(int64_t row, int64_t count, int64_t end) const {
+    return row + count <= end && row_run(row + count - 1).count == columns;
+  }
+
   /// Calls f(run) for each run of an item, in order.
   template <class F>
   void runs(int64_t item, F&& f) const {
     if (problem.channels_last) {
-      const int64_t total = problem.batch * problem.pixels * problem.channels;
-      const int64_t end = smaller((item + 1) * kRowsPerItem, rows);
-      for (int64_t row = item * kRowsPerItem; row < end; ++row) {
-        f(Run{row * columns, smaller(columns, total - row * columns), 0, row * row_bits});
-      }
+      for (int64_t row = first_row(item); row < first_row(item + 1); ++row) f(row_run(row));
     } else {
       const int64_t channel = item / items_per_channel, p = item % items_per_channel;
       const int64_t image = p / slices * images, pixel = p % slices * slice;

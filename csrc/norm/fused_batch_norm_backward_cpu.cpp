@@ -69,26 +69,22 @@ struct Backward {
       const C* const centre = coefficients.centre + column;
       const C *x[kRows], *g[kRows];
       ColumnSums<C> sums;
-      int waiting = 0;
-      const auto add_singly = [&](int64_t count) {
-        for (int r = 0; r < waiting; ++r) sums.add(g[r], kNone, x[r], centre, count);
-        waiting = 0;
+      const auto load = [&](int64_t row, int64_t count, int to) {
+        const Run run = {row * walk.columns + column, count, column, row * walk.row_bits + column / 8};
+        x[to] = loaded(input + run.first, count, buffers_x[to]);
+        g[to] = before<a, 1>(run, x[to], buffers_g[to]);
       };
-      walk.runs(item, [&](const Run& row) {
-        const int64_t count = smaller(columns, row.count - column);
-        if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
-        const Run run = {row.first + column, count, column, row.bits + column / 8};
-        x[waiting] = loaded(input + run.first, count, buffers_x[waiting]);
-        g[waiting] = before<a, 1>(run, x[waiting], buffers_g[waiting]);
-        ++waiting;
-        if (count < columns) {
-          add_singly(count);
-        } else if (waiting == kRows) {
-          sums.add_rows(g, kNone, x, centre, columns);
-          waiting = 0;
-        }
-      });
-      add_singly(columns);
+      const int64_t end = walk.first_row(item + 1);
+      int64_t row = walk.first_row(item);
+      for (; walk.full_rows(row, kRows, end); row += kRows) {
+        for (int r = 0; r < kRows; ++r) load(row + r, columns, r);
+        sums.add_rows(g, kNone, x, centre, columns);
+      }
+      for (; row < end; ++row) {
+        const int64_t count = smaller(columns, walk.row_run(row).count - column);
+        load(row, count, 0);
+        sums.add(g[0], kNone, x[0], centre, count);
+      }
       const int64_t channels = columns / walk.repeats, to = walk.moments_of(column, item);
       folded(sums.first, walk.repeats, channels, of_grad + to);
       folded(sums.second, walk.repeats, channels, of_products + to);

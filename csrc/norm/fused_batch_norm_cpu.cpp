@@ -73,14 +73,15 @@ struct Forward {
   /// The same origin in every column of a channel.
   void mean_of_first_rows(int64_t item, int64_t column, int64_t columns, C* origin) const {
     alignas(64) C buffer[kColumns];
-    int64_t rows = 0, elements = 0;
-    walk.runs(item, [&](const Run& run) {
-      if (rows++ >= kFirstRows) return;
+    const int64_t first = walk.first_row(item), end = smaller(first + kFirstRows, walk.first_row(item + 1));
+    int64_t elements = 0;
+    for (int64_t row = first; row < end; ++row) {
+      const Run run = walk.row_run(row);
       const int64_t count = smaller(columns, run.count - column);
       const C* x = loaded(input + run.first + column, count, buffer);
       for (int64_t i = 0; i < count; ++i) origin[i] += x[i];
       elements += count;
-    });
+    }
     const int64_t channels = columns / walk.repeats;
     double sums[kColumns];
     folded(origin, walk.repeats, channels, sums);
@@ -94,24 +95,20 @@ struct Forward {
     constexpr int kRows = ColumnSums<C>::kRows;
     alignas(64) C buffers[kRows][kColumns];
     const C* rows[kRows];
-    int waiting = 0;
-    const auto add_singly = [&](int64_t count) {
-      for (int r = 0; r < waiting; ++r) sums.add(rows[r], origin, rows[r], origin, count);
-      waiting = 0;
+    const auto load = [&](int64_t row, int64_t count, int to) {
+      rows[to] = loaded(input + row * walk.columns + column, count, buffers[to]);
     };
-    walk.runs(item, [&](const Run& run) {
-      const int64_t count = smaller(columns, run.count - column);
-      if (count < columns) add_singly(columns);  // the image's last row, shorter than those before
-      rows[waiting] = loaded(input + run.first + column, count, buffers[waiting]);
-      ++waiting;
-      if (count < columns) {
-        add_singly(count);
-      } else if (waiting == kRows) {
-        sums.add_rows(rows, origin, rows, origin, columns);
-        waiting = 0;
-      }
-    });
-    add_singly(columns);
+    const int64_t end = walk.first_row(item + 1);
+    int64_t row = walk.first_row(item);
+    for (; walk.full_rows(row, kRows, end); row += kRows) {
+      for (int r = 0; r < kRows; ++r) load(row + r, columns, r);
+      sums.add_rows(rows, origin, rows, origin, columns);
+    }
+    for (; row < end; ++row) {
+      const int64_t count = smaller(columns, walk.row_run(row).count - column);
+      load(row, count, 0);
+      sums.add(rows[0], origin, rows[0], origin, count);
+    }
   }
 
   void coefficients(const BatchNormChannels& channels, C* out, int64_t begin, int64_t end) const {

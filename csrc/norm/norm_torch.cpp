@@ -113,10 +113,9 @@ Activation activation_of(int64_t number) {
 
 // Whether to take every step on a channel before the next one: its second reading then meets the cache.
 bool by_channel(const BatchNormProblem& problem, int64_t readings) {
-  const int64_t bytes = problem.batch * problem.pixels * static_cast<int64_t>(sizeof(double));
-  const int64_t element = problem.dtype == DType::f64 ? 1 : problem.dtype == DType::f32 ? 2 : 4;
-  return !problem.channels_last && problem.channels >= 4 * torch::stable::get_num_threads() &&
-         bytes * readings / element <= kResidentBytes;
+  const int64_t element = problem.dtype == DType::f64 ? 8 : problem.dtype == DType::f32 ? 4 : 2;
+  return !problem.channels_last && problem.channels >= 4 * static_cast<int64_t>(torch::stable::get_num_threads()) &&
+         problem.batch * problem.pixels * element * readings <= kResidentBytes;
 }
 
 // Calls sum over all items, merge over all channels and apply over all items, in the order that suits the cache. The
@@ -136,7 +135,7 @@ void in_steps(const BatchNormProblem& problem, const BatchNormPlan& plan, int64_
   } else {
     const int64_t grain = kElementsPerTask / (item + 1) + 1;
     parallel(plan.items, grain, sum);
-    parallel(problem.channels, kElementsPerTask * problem.channels / plan.moments / 8 + 1, merge);
+    parallel(problem.channels, kElementsPerTask * problem.channels / plan.moments + 1, merge);
     parallel(plan.items, grain, apply);
   }
 }

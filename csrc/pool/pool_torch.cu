@@ -11,19 +11,6 @@
 
 namespace visionops {
 
-// common/stable_torch.cpp, which defines it for the CPU, is no part of the libraries for GPUs. Weak, for another room's
-// glue may need it as well.
-__attribute__((weak)) bool is_channels_last(const Tensor& image) {
-  if (image.is_contiguous()) return false;
-  int64_t expected = 1;
-  for (const int64_t d : {1, 3, 2, 0}) {
-    if (image.size(d) == 1) continue;
-    if (image.stride(d) != expected) return false;
-    expected *= image.size(d);
-  }
-  return true;
-}
-
 namespace {
 
 using namespace VISIONOPS_ISA;

@@ -5,19 +5,6 @@
 
 namespace visionops {
 
-// As csrc/common/stable_torch.cpp has it for the CPU's library, which this one does not link; weak, so that rooms may
-// each bring it.
-__attribute__((weak)) bool is_channels_last(const Tensor& image) {
-  if (image.is_contiguous()) return false;
-  int64_t expected = 1;
-  for (const int64_t d : {1, 3, 2, 0}) {
-    if (image.size(d) == 1) continue;
-    if (image.stride(d) != expected) return false;
-    expected *= image.size(d);
-  }
-  return true;
-}
-
 namespace {
 
 using namespace VISIONOPS_ISA;

@@ -144,7 +144,7 @@ def _drawn(draw: st.DataObject) -> tuple[dict[str, Any], list[np.ndarray[Any, An
     return where, arrays, plain
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_values_and_gradients_are_the_references(draw: st.DataObject) -> None:
     where, (input, weight, bias, residual, grad), plain = _drawn(draw)

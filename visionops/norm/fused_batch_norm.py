@@ -11,24 +11,24 @@ from torch import Tensor
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import FLOATING, NATIVE, ONCE, Gradient, Op, needs_autograd
+from visionops._op import FLOATING, NATIVE, ONCE, TRITON, Gradient, Op, needs_autograd
 from visionops.norm.fold_batch_norm import channels
 
 # Their slope has two values: one bit an element is all that backward needs of what the activation saw.
 KINKED = frozenset(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
 
-_COLUMNS = 256  # kColumns of csrc/norm/batch_norm_items.h
+COLUMNS = 256  # kBatchNormColumns of csrc/norm/fused_batch_norm.h
 
 
 def bits_shape(input: Tensor) -> tuple[Any, ...]:
-    """Of a bit for each element: (B, C, bytes), or, with channels last, (rows, bytes) of csrc's batch_norm_items.h.
+    """Of a bit for each element: (B, C, bytes), or, with channels last, (rows, bytes): batch_norm_rows of csrc/norm.
 
     So it tells the layout that the input had.
     """
     batch, channels, height, width = input.shape
     if not is_channels_last(input):
         return batch, channels, (height * width + 7) // 8
-    repeats = max(1, _COLUMNS // channels)
+    repeats = max(1, COLUMNS // channels)
     return (batch * height * width + repeats - 1) // repeats, (repeats * channels + 7) // 8
 
 
@@ -152,7 +152,7 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     )
 
 
-BACKENDS = (NATIVE,)
+BACKENDS = (NATIVE, TRITON)
 FUSED_BATCH_NORM_BACKWARD = Op(
     "fused_batch_norm_backward", fake=_fake_backward, vmap=_one_by_one, gradient=ONCE, backends=BACKENDS
 )
@@ -198,7 +198,7 @@ def fused_batch_norm(
         eps: Added to the variance.
         residual: (B, C, H, W) of the input's dtype, or None.
         activation: "relu", "leaky_relu" (0.01), "relu6", "silu", "hardswish", "gelu" (by erf), or None.
-        backend: "native", or None for the first that can run.
+        backend: "native" or "triton", or None for the first that can run.
 
     Returns:
         (B, C, H, W), dtype and layout of input. Differentiable once in input, weight, bias and residual.
