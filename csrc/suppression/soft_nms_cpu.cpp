@@ -193,7 +193,10 @@ class SoftSegment {
       const Entry<S> best = queue.take_least();
       const int32_t index = index_of(best), slot = slots_[index];
       const S score = boxes_.score[slot];
-      if (has_threshold && !(score > threshold)) continue;
+      if (has_threshold && !(score > threshold)) {
+        boxes_.remove(slot);  // most boxes of a crowd are soon out, and no neighbours any more
+        continue;
+      }
       const Entry<S> now = entry_of(score, index);
       if (now != best) {
         queue.put_back(now);
