@@ -218,7 +218,8 @@ class Op:
         functions = self._chosen.get(key)
         if functions is None:
             functions = self._choose(*key)
-            if not torch.compiler.is_compiling():  # it follows a gradient only where nothing is remembered
+            # A backward pass that is being traced may change nothing outside itself.
+            if not torch.compiler.is_compiling():
                 self._chosen[key] = functions
         # autograd.Function costs more than a small kernel: only where a gradient can be asked for.
         return functions[1 if self._gradient is not None and needs_autograd(args) else 0](*args)
