@@ -131,16 +131,18 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
     return float(height), float(width)
 
 
-def output_pair(output_size: Any) -> tuple[int, int]:
-    """(height, width) of the bins; raise unless it is one or two integers, 1 or more."""
-    pair = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    if len(pair) != 2:
-        raise ValueError(f"output_size: expected an integer or (height, width), got {output_size!r}")
-    for side in pair:
-        count("output_size", side)
-        if side < 1:
-            raise ValueError(f"output_size: expected 1 or more, got {side}")
-    return pair
+def pair(name: str, value: Any, least: int) -> list[int]:
+    """The (height, width) that `value`, an integer or two, stands for; raise unless each is `least` or more."""
+    both = list(value) if isinstance(value, (tuple, list)) else [value, value]
+    expected = f"{name}: expected an integer or (height, width), got {value!r}"
+    if len(both) != 2:
+        raise ValueError(expected)
+    for side in both:
+        if isinstance(side, bool) or not hasattr(side, "__index__"):
+            raise TypeError(expected)
+        if side < least:
+            raise ValueError(f"{name}: expected {least} or more, got {value!r}")
+    return both
 
 
 def suppression_options(

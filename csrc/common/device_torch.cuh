@@ -19,6 +19,14 @@ inline Tensor empty_on(const Tensor& other, std::initializer_list<int64_t> sizes
   return torch::stable::new_empty(other, std::vector<int64_t>(sizes), dtype);
 }
 
+/// A new image (B, C, H, W) on the device of another tensor, in memory as (B, H, W, C) if `channels_last`.
+inline Tensor empty_image_on(const Tensor& other, int64_t batch, int64_t channels, int64_t height, int64_t width,
+                             bool channels_last, ScalarType dtype) {
+  if (!channels_last) return empty_on(other, {batch, channels, height, width}, dtype);
+  const Tensor last = empty_on(other, {batch, height, width, channels}, dtype);
+  return torch::stable::transpose(torch::stable::transpose(last, 1, 3), 2, 3);
+}
+
 #ifdef VISIONOPS_EMULATION
 
 struct DeviceGuard {

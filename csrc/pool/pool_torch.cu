@@ -10,22 +10,12 @@
 #include "pool/pool_torch.h"
 
 namespace visionops {
-
 namespace {
 
 using namespace VISIONOPS_ISA;
 
-// A new image (B, C, height, width) on the device of another and laid out as said.
-Tensor empty_image_on(const Tensor& other, int64_t height, int64_t width, bool channels_last, ScalarType dtype) {
-  const int64_t batch = other.size(0), channels = other.size(1);
-  if (!channels_last) return empty_on(other, {batch, channels, height, width}, dtype);
-  // Dense as (B, H, W, C), seen as (B, C, H, W).
-  return torch::stable::transpose(
-      torch::stable::transpose(empty_on(other, {batch, height, width, channels}, dtype), 2, 3), 1, 2);
-}
-
 Tensor empty_result(const PoolShape& shape, const Tensor& image, ScalarType dtype) {
-  return empty_image_on(image, shape.y.out, shape.x.out, is_channels_last(image), dtype);
+  return empty_image_on(image, image.size(0), image.size(1), shape.y.out, shape.x.out, is_channels_last(image), dtype);
 }
 
 Tensor max_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
@@ -62,7 +52,7 @@ Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const I
   const Tensor values = as_layout(grad, channels_last);
   const PoolShape shape = pool_shape_to(taps, size, kernel_size, stride, padding, dilation, dtype_of(grad));
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
-  Tensor out = empty_image_on(taps, size[0], size[1], channels_last, grad.scalar_type());
+  Tensor out = empty_image_on(taps, taps.size(0), taps.size(1), size[0], size[1], channels_last, grad.scalar_type());
   max_pool2d_backward_cuda(shape, values.const_data_ptr(), taps.const_data_ptr(), out.mutable_data_ptr(),
                            current_stream(grad));
   return out;
@@ -123,7 +113,8 @@ Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& 
   check(shape.y.out == pooled_size(shape.y, ceil_mode) && shape.x.out == pooled_size(shape.x, ceil_mode),
         "grad: expected as many windows as fit");
   const PoolDivisor divisor = divisor_of(count_include_pad, divisor_override);
-  Tensor out = empty_image_on(values, size[0], size[1], is_channels_last(values), grad.scalar_type());
+  Tensor out = empty_image_on(values, values.size(0), values.size(1), size[0], size[1], is_channels_last(values),
+                              grad.scalar_type());
   avg_pool2d_backward_cuda(shape, divisor, values.const_data_ptr(), out.mutable_data_ptr(), current_stream(grad));
   return out;
 }
@@ -137,7 +128,8 @@ Tensor max_unpool2d_op(const Tensor& input, const Tensor& indices, const Ints& s
   const Tensor places = as_layout(indices, channels_last);
   const UnpoolShape shape = unpool_shape(values, indices, size, dtype_of(input));
   check(shape.windows < int64_t{1} << 31, "input: expected fewer than 2^31 windows in a plane");
-  Tensor out = empty_image_on(values, size[0], size[1], channels_last, input.scalar_type());
+  Tensor out =
+      empty_image_on(values, values.size(0), values.size(1), size[0], size[1], channels_last, input.scalar_type());
   Tensor scratch = empty_on(values, {max_unpool2d_cuda_scratch_bytes(shape, adds)}, ScalarType::Byte);
   max_unpool2d_cuda(shape, values.const_data_ptr(), static_cast<const int64_t*>(places.const_data_ptr()), adds,
                     out.mutable_data_ptr(), scratch.mutable_data_ptr(), current_stream(input));
@@ -152,7 +144,8 @@ Tensor max_unpool2d_taken_op(const Tensor& image, const Tensor& indices) {
   const bool channels_last = is_channels_last(places);
   const Tensor values = as_layout(image, channels_last);
   const UnpoolShape shape = unpool_shape(places, indices, {image.size(2), image.size(3)}, dtype_of(image));
-  Tensor out = empty_image_on(places, indices.size(2), indices.size(3), channels_last, image.scalar_type());
+  Tensor out = empty_image_on(places, places.size(0), places.size(1), indices.size(2), indices.size(3), channels_last,
+                              image.scalar_type());
   max_unpool2d_taken_cuda(shape, values.const_data_ptr(), static_cast<const int64_t*>(places.const_data_ptr()),
                           out.mutable_data_ptr(), current_stream(image));
   return out;
@@ -163,7 +156,8 @@ Tensor adaptive_avg_pool2d_op(const Tensor& input, const Ints& size) {
   const DeviceGuard guard(input);
   const Tensor image = as_dense_image(input);
   const AdaptiveShape shape = adaptive_shape(image, {input.size(2), input.size(3)}, size);
-  Tensor out = empty_image_on(image, size[0], size[1], is_channels_last(image), input.scalar_type());
+  Tensor out = empty_image_on(image, image.size(0), image.size(1), size[0], size[1], is_channels_last(image),
+                              input.scalar_type());
   adaptive_avg_pool2d_cuda(shape, image.const_data_ptr(), out.mutable_data_ptr(), current_stream(input));
   return out;
 }
@@ -173,7 +167,8 @@ Tensor adaptive_avg_pool2d_backward_op(const Tensor& grad, const Ints& size) {
   const DeviceGuard guard(grad);
   const Tensor values = as_dense_image(grad);
   const AdaptiveShape shape = adaptive_shape(values, size, {grad.size(2), grad.size(3)});
-  Tensor out = empty_image_on(values, size[0], size[1], is_channels_last(values), grad.scalar_type());
+  Tensor out = empty_image_on(values, values.size(0), values.size(1), size[0], size[1], is_channels_last(values),
+                              grad.scalar_type());
   adaptive_avg_pool2d_backward_cuda(shape, values.const_data_ptr(), out.mutable_data_ptr(), current_stream(grad));
   return out;
 }
@@ -184,8 +179,10 @@ std::tuple<Tensor, Tensor> adaptive_max_pool2d_op(const Tensor& input, const Int
   const Tensor image = as_dense_image(input);
   const bool channels_last = is_channels_last(image);
   const AdaptiveShape shape = adaptive_shape(image, {input.size(2), input.size(3)}, size);
-  Tensor out = empty_image_on(image, size[0], size[1], channels_last, input.scalar_type());
-  Tensor indices = empty_image_on(image, size[0], size[1], channels_last, ScalarType::Long);
+  Tensor out =
+      empty_image_on(image, image.size(0), image.size(1), size[0], size[1], channels_last, input.scalar_type());
+  Tensor indices =
+      empty_image_on(image, image.size(0), image.size(1), size[0], size[1], channels_last, ScalarType::Long);
   adaptive_max_pool2d_cuda(shape, image.const_data_ptr(), out.mutable_data_ptr(),
                            static_cast<int64_t*>(indices.mutable_data_ptr()), current_stream(input));
   return {out, indices};
@@ -200,7 +197,8 @@ Tensor adaptive_max_pool2d_backward_op(const Tensor& grad, const Tensor& indices
   const bool channels_last = is_channels_last(values);
   const Tensor places = as_layout(indices, channels_last);
   const AdaptiveShape shape = adaptive_shape(values, size, {grad.size(2), grad.size(3)});
-  Tensor out = empty_image_on(values, size[0], size[1], channels_last, grad.scalar_type());
+  Tensor out =
+      empty_image_on(values, values.size(0), values.size(1), size[0], size[1], channels_last, grad.scalar_type());
   adaptive_max_pool2d_backward_cuda(shape, values.const_data_ptr(),
                                     static_cast<const int64_t*>(places.const_data_ptr()), out.mutable_data_ptr(),
                                     current_stream(grad));

@@ -4,26 +4,18 @@
 #include "roi/roi_torch.h"
 
 namespace visionops {
-
 namespace {
 
 using namespace VISIONOPS_ISA;
 
-/// A new (B, C, H, W) on the device of another tensor, in memory as (B, H, W, C) if `channels_last`.
-Tensor empty_image_on(const Tensor& other, int64_t batch, int64_t channels, int64_t height, int64_t width,
-                      bool channels_last) {
-  if (!channels_last) return empty_on(other, {batch, channels, height, width}, other.scalar_type());
-  const Tensor last = empty_on(other, {batch, height, width, channels}, other.scalar_type());
-  return torch::stable::transpose(torch::stable::transpose(last, 1, 3), 2, 3);
-}
-
 Tensor empty_result(const RoiProblem& problem, const Tensor& like) {
   return empty_image_on(like, problem.rois, problem.channels, problem.pooled_height, problem.pooled_width,
-                        problem.channels_last);
+                        problem.channels_last, like.scalar_type());
 }
 
 Tensor empty_gradient(const Tensor& input, const RoiProblem& problem) {
-  return empty_image_on(input, input.size(0), input.size(1), input.size(2), input.size(3), problem.channels_last);
+  return empty_image_on(input, input.size(0), input.size(1), input.size(2), input.size(3), problem.channels_last,
+                        input.scalar_type());
 }
 
 Tensor scratch_on(const Tensor& other, int64_t bytes) { return empty_on(other, {bytes}, ScalarType::Byte); }
@@ -47,8 +39,8 @@ std::vector<Tensor> align_backward_op(const RoiInput& input, const Tensor& grad)
   std::vector<Tensor> grads;
   std::vector<void*> data;
   for (const RoiLevel& level : input.levels) {
-    grads.push_back(
-        empty_image_on(grad, problem.batch, problem.channels, level.height, level.width, problem.channels_last));
+    grads.push_back(empty_image_on(grad, problem.batch, problem.channels, level.height, level.width,
+                                   problem.channels_last, grad.scalar_type()));
     data.push_back(grads.back().mutable_data_ptr());
   }
   const Tensor scratch = scratch_on(grad, roi_align_cuda_workspace_bytes(call, true));

@@ -28,8 +28,12 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
         (lambda: max_pool2d(X[0, 0], 2), ValueError, "input: expected shape (B, C, H, W) or (C, H, W), got (4, 5)"),
         (lambda: max_pool2d(X.long(), 2), TypeError, "input: expected dtype floating, got torch.int64"),
         (lambda: max_pool2d(X, 0), ValueError, "kernel_size: expected 1 or more, got 0"),
-        (lambda: max_pool2d(X, (2, 2, 2)), ValueError, "kernel_size: expected an integer or two, got (2, 2, 2)"),
-        (lambda: max_pool2d(X, 2.0), TypeError, "kernel_size: expected an integer or two, got float"),
+        (
+            lambda: max_pool2d(X, (2, 2, 2)),
+            ValueError,
+            "kernel_size: expected an integer or (height, width), got (2, 2, 2)",
+        ),
+        (lambda: max_pool2d(X, 2.0), TypeError, "kernel_size: expected an integer or (height, width), got 2.0"),
         (lambda: max_pool2d(X, 2, 0), ValueError, "stride: expected 1 or more, got 0"),
         (lambda: max_pool2d(X, 2, 1, -1), ValueError, "padding: expected 0 or more, got -1"),
         (

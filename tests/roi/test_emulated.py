@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from barriers import barriers_of, check_needed
 from visionops import multiscale_roi_align, roi_align, roi_pool
 from visionops.roi import cases
 from visionops.roi.roi_align import ROI_ALIGN
@@ -20,8 +17,6 @@ from visionops.roi.roi_align import ROI_ALIGN
 pytestmark = pytest.mark.skipif(
     "emulated" not in [backend.name for backend in ROI_ALIGN.backends], reason="VISIONOPS_EMULATION names no library"
 )
-HERE = Path(__file__).parent
-SOURCES = sorted((HERE.parent.parent / "csrc/roi").glob("*.cu*"))
 SCALES = [0.5, 0.25]
 
 
@@ -92,35 +87,8 @@ def test_an_index_outside_gives_zeros() -> None:
             assert grad is None or (grad == 0).all()
 
 
-def barriers() -> list[Any]:
-    found = []
-    for source in SOURCES:
-        for number, line in enumerate(source.read_text().splitlines(), 1):
-            if re.search(r"__syncthreads\(\)", line):
-                found.append(pytest.param(source.name, number, id=f"{source.name}:{number}"))
-    return found
-
-
-def place(file: str, line: int) -> int:
-    """The number that csrc/emulation/emulation.h gives a line."""
-    number = line
-    for character in file.encode():
-        number = (number * 31 + character) % 2**40
-    return number
-
-
-@pytest.mark.parametrize(("file", "line"), barriers())
+@pytest.mark.parametrize(("file", "line"), barriers_of("roi"))
 def test_every_barrier_is_needed(file: str, line: int) -> None:
-    code = (
-        f"import sys; sys.path.insert(0, {str(HERE.parent)!r})\n"
-        "import torch; from roi.test_emulated import results\n"
-        "args = torch.float32, torch.contiguous_format\n"
-        "expected = results('avg', 'emulated', *args)\n"
-        f"torch.ops.visionops.emulation_skip_barrier({place(file, line)})\n"
-        "for seed in range(8):\n"
-        "    torch.ops.visionops.emulation_seed(seed)\n"
-        "    if not all(map(torch.equal, results('avg', 'emulated', *args), expected)): sys.exit('a result is wrong')\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode != 0, "nothing notices that this barrier is gone"
-    assert run.returncode < 0 or re.search("is wrong|a barrier that some|AddressSanitizer", run.stderr), run.stderr
+    call = "results('avg', 'emulated', torch.float32, torch.contiguous_format)"
+    setup = f"from roi.test_emulated import results; expected = {call}"
+    check_needed(file, line, setup, f"all(map(torch.equal, {call}, expected))")

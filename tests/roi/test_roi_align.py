@@ -223,7 +223,7 @@ MAP, ROW = torch.zeros(1, 3, 4, 4), torch.zeros(1, 5)
         ((MAP, ROW.to("meta"), 2), TypeError, "boxes: expected device cpu as input, got meta"),
         ((MAP, ROW, 0), ValueError, "output_size: expected 1 or more, got 0"),
         ((MAP, ROW, (1, 2, 3)), ValueError, "output_size: expected an integer or .height, width., got"),
-        ((MAP, ROW, 2.5), TypeError, "output_size: expected an integer, got float"),
+        ((MAP, ROW, 2.5), TypeError, "output_size: expected an integer or .height, width., got 2.5"),
         ((MAP, ROW, 2, "1"), TypeError, "spatial_scale: expected a number, got str"),
     ],
 )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from barriers import barriers_of, check_needed
 from visionops import batched_nms, nms, soft_nms
 from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes, uniform_boxes
 from visionops.suppression.nms import NMS
@@ -20,8 +17,6 @@ from visionops.suppression.nms import NMS
 pytestmark = pytest.mark.skipif(
     "emulated" not in [backend.name for backend in NMS.backends], reason="VISIONOPS_EMULATION names no library"
 )
-HERE = Path(__file__).parent
-SOURCES = sorted((HERE.parent.parent / "csrc/suppression").glob("*.cu*"))
 # More boxes than an emulated block has threads (96), and than a chunk has boxes (384).
 SIZES = (0, 1, 31, 97, 500, 1300)
 
@@ -73,35 +68,6 @@ def test_no_images() -> None:
     assert counts.shape == (0,)
 
 
-def barriers() -> list[Any]:
-    found = []
-    for source in SOURCES:
-        for number, line in enumerate(source.read_text().splitlines(), 1):
-            if re.search(r"__syncthreads\(\)", line):
-                found.append(pytest.param(source.name, number, id=f"{source.name}:{number}"))
-    return found
-
-
-def place(file: str, line: int) -> int:
-    """The number that csrc/emulation/emulation.h gives a line."""
-    number = line
-    for character in file.encode():
-        number = (number * 31 + character) % 2**40
-    return number
-
-
-@pytest.mark.parametrize(("file", "line"), barriers())
+@pytest.mark.parametrize(("file", "line"), barriers_of("suppression"))
 def test_every_barrier_is_needed(file: str, line: int) -> None:
-    # In a process of its own: what a block reads too early may be an index.
-    code = (
-        f"import sys; sys.path.insert(0, {str(HERE.parent)!r})\n"
-        "import torch; from suppression.test_emulated import agree\n"
-        f"torch.ops.visionops.emulation_skip_barrier({place(file, line)})\n"
-        "for seed in range(8):\n"
-        "    torch.ops.visionops.emulation_seed(seed)\n"
-        "    if not agree(1300, 2000): sys.exit('a result is wrong')\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode != 0, "nothing notices that this barrier is gone"
-    # Memory of nobody, a wrong result, or threads that wait for others in vain.
-    assert run.returncode < 0 or re.search("is wrong|a barrier that some|AddressSanitizer", run.stderr), run.stderr
+    check_needed(file, line, "from suppression.test_emulated import agree", "agree(1300, 2000)")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from visionops import _check
 from visionops.conv.convolution import CONV_TRANSPOSE2D, check_weight, preferred
-from visionops.conv.window import image, pair, sides
+from visionops.conv.window import image, sides
 
 
 @CONV_TRANSPOSE2D.public
@@ -57,8 +58,8 @@ def conv_transpose2d(
     """
     images = image(input)
     check_weight(images, weight, bias, groups, transposed=True)
-    steps, gaps = pair("stride", stride, 1), pair("dilation", dilation, 1)
-    around, extra = sides("padding", padding), pair("output_padding", output_padding, 0)
+    steps, gaps = _check.pair("stride", stride, 1), _check.pair("dilation", dilation, 1)
+    around, extra = sides("padding", padding), _check.pair("output_padding", output_padding, 0)
     size = []
     for side in range(2):
         if extra[side] >= max(steps[side], gaps[side]):

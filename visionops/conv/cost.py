@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visionops import _check
-from visionops.conv.window import padding_of, pair, positions
+from visionops.conv.window import padding_of, positions
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,11 @@ def conv_cost(
     _check.count("groups", groups)
     if groups < 1 or channels % groups or out_channels % groups:
         raise ValueError(f"groups: expected a divisor of {channels} and {out_channels} channels, got {groups}")
-    kernel, steps, gaps = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1), pair("dilation", dilation, 1)
+    kernel, steps, gaps = (
+        _check.pair("kernel_size", kernel_size, 1),
+        _check.pair("stride", stride, 1),
+        _check.pair("dilation", dilation, 1),
+    )
     out = positions((height, width), kernel, steps, padding_of(padding, kernel, steps, gaps), gaps)
     weights = out_channels * (channels // groups) * kernel[0] * kernel[1]
     results = batch * out_channels * out[0] * out[1]
@@ -110,8 +114,8 @@ def receptive_field(
             raise ValueError(
                 f"layers: expected (kernel_size, stride) or (kernel_size, stride, dilation), got {layer!r}"
             )
-        kernel, stride = pair("kernel_size", layer[0], 1), pair("stride", layer[1], 1)
-        dilation = pair("dilation", layer[2] if len(layer) == 3 else 1, 1)
+        kernel, stride = _check.pair("kernel_size", layer[0], 1), _check.pair("stride", layer[1], 1)
+        dilation = _check.pair("dilation", layer[2] if len(layer) == 3 else 1, 1)
         for side in range(2):
             field[side] += (kernel[side] - 1) * dilation[side] * step[side]
             step[side] *= stride[side]

@@ -13,7 +13,7 @@ from visionops._layout import empty_image
 from visionops._op import NATIVE, Op, needs_autograd
 from visionops.conv.conv2d import conv2d
 from visionops.conv.convolution import CONV2D, check_weight
-from visionops.conv.window import image, padding_of, pair, positions
+from visionops.conv.window import image, padding_of, positions
 
 Norm = tuple[Tensor | None, Tensor]
 
@@ -185,7 +185,11 @@ def depthwise_separable_conv2d(
     check_weight(images, depthwise_weight, None, channels, name="depthwise_weight")
     _check.one_of("depthwise_activation", depthwise_activation, ACTIVATIONS)
     _check.one_of("pointwise_activation", pointwise_activation, ACTIVATIONS)
-    steps, gaps, kernel = pair("stride", stride, 1), pair("dilation", dilation, 1), list(depthwise_weight.shape[2:])
+    steps, gaps, kernel = (
+        _check.pair("stride", stride, 1),
+        _check.pair("dilation", dilation, 1),
+        list(depthwise_weight.shape[2:]),
+    )
     sides = padding_of(padding, kernel, steps, gaps)
     positions((images.shape[2], images.shape[3]), kernel, steps, sides, gaps)
     first = _folded("depthwise_norm", depthwise_weight, depthwise_norm)

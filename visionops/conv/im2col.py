@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._op import FLOATING, Gradient, Op, batch_first
-from visionops.conv.window import image, pair, positions, sides
+from visionops.conv.window import image, positions, sides
 
 
 def _fake_im2col(
@@ -150,7 +150,7 @@ def col2im(
     if input.ndim not in (2, 3):
         raise ValueError(f"input: expected shape (B, C kh kw, L) or (C kh kw, L), got {_check.describe(input)}")
     _check.dtype("input", input, FLOATING, "floating")
-    size = pair("output_size", output_size, 0)
+    size = _check.pair("output_size", output_size, 0)
     window = _window(kernel_size, dilation, padding, stride)
     taps = window[0][0] * window[0][1]
     if input.shape[-2] % taps:
@@ -166,8 +166,8 @@ def col2im(
 def _window(kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple[list[int], ...]:
     """The window as the operations take it, padding as (top, bottom, left, right)."""
     return (
-        pair("kernel_size", kernel_size, 1),
-        pair("dilation", dilation, 1),
+        _check.pair("kernel_size", kernel_size, 1),
+        _check.pair("dilation", dilation, 1),
         sides("padding", padding),
-        pair("stride", stride, 1),
+        _check.pair("stride", stride, 1),
     )

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visionops import _check
 from visionops._op import FLOATING
 
 
-def pair(name: str, value: Any, least: int) -> list[int]:
-    """(height, width) of an argument that is one integer or two; raise unless each is `least` or more."""
-    values = list(value) if isinstance(value, (tuple, list)) else [value, value]
-    if len(values) != 2:
-        raise ValueError(f"{name}: expected an integer or (height, width), got {value!r}")
-    for side in values:
-        if isinstance(side, bool) or not isinstance(side, (int, torch.SymInt)):
-            raise TypeError(f"{name}: expected an integer or (height, width), got {value!r}")
-        if side < least:
-            raise ValueError(f"{name}: expected {least} or more, got {value!r}")
-    return values
-
-
 def sides(name: str, value: Any) -> list[int]:
     """(top, bottom, left, right) of a padding that is one integer or two."""
-    height, width = pair(name, value, 0)
+    height, width = _check.pair(name, value, 0)
     return [height, height, width, width]
 
 

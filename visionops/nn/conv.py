@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops.conv import conv2d, depthwise_separable_conv2d
-from visionops.conv.window import pair
 
 _FUNCTIONS: dict[str | None, Any] = {
     "relu": F.relu_,
@@ -194,7 +193,7 @@ class DepthwiseSeparableConv2d(_Folding):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        kernel, gaps = pair("kernel_size", kernel_size, 1), pair("dilation", dilation, 1)
+        kernel, gaps = _check.pair("kernel_size", kernel_size, 1), _check.pair("dilation", dilation, 1)
         if any(k % 2 == 0 for k in kernel):
             raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size!r}")
         for name, activation in (
@@ -277,7 +276,7 @@ class InvertedResidual(nn.Module):
         self.separable = DepthwiseSeparableConv2d(
             middle, out_channels, kernel_size, stride, depthwise_activation=activation, pointwise_activation=None
         )
-        self.adds = in_channels == out_channels and pair("stride", stride, 1) == [1, 1]
+        self.adds = in_channels == out_channels and _check.pair("stride", stride, 1) == [1, 1]
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H', W')."""

@@ -39,7 +39,7 @@ def roi_align(
     _check.ndim("input", input, 4, "(B, C, H, W)")
     _check.dtype("input", input, FLOATING, "floating")
     rois = _rois_of(boxes, input)
-    height, width = _check.output_pair(output_size)
+    height, width = _check.pair("output_size", output_size, 1)
     _check.number("spatial_scale", spatial_scale)
     _check.integer("sampling_ratio", sampling_ratio)
     _check.one_of("mode", mode, ("avg", "max"))

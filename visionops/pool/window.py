@@ -26,34 +26,18 @@ class Window(NamedTuple):
 
 def window_of(kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil_mode: bool) -> Window:
     """The window that public arguments describe; raise TypeError or ValueError unless they do."""
-    kernel = pair("kernel_size", kernel_size, 1)
+    kernel = _check.pair("kernel_size", kernel_size, 1)
     window = Window(
         kernel,
-        kernel if stride is None else pair("stride", stride, 1),
-        pair("padding", padding, 0),
-        pair("dilation", dilation, 1),
+        kernel if stride is None else _check.pair("stride", stride, 1),
+        _check.pair("padding", padding, 0),
+        _check.pair("dilation", dilation, 1),
         bool(ceil_mode),
     )
     for size, pad in zip(kernel, window.padding, strict=True):
         if pad > size // 2:
             raise ValueError(f"padding: expected at most half of kernel_size, {size // 2}, got {pad}")
     return window
-
-
-def pair(name: str, value: Pair, least: int) -> list[int]:
-    """The two integers, `least` or more, that `value` stands for; raise TypeError or ValueError unless it does."""
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        both = list(value)
-    elif isinstance(value, (tuple, list)):
-        raise ValueError(f"{name}: expected an integer or two, got {value!r}")
-    else:
-        both = [value, value]
-    for side in both:
-        if isinstance(side, bool) or not hasattr(side, "__index__"):
-            raise TypeError(f"{name}: expected an integer or two, got {type(side).__name__}")
-        if side < least:
-            raise ValueError(f"{name}: expected {least} or more, got {side}")
-    return both
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:

@@ -187,7 +187,7 @@ def multiscale_roi_align(
         for dim in (0, 1):
             _check.same_size(name, of_level, "inputs[0]", inputs[0], dim)
     rois = rois_of(boxes, inputs[0], "inputs[0]")
-    size = _check.output_pair(output_size)
+    size = _check.pair("output_size", output_size, 1)
     if len(spatial_scales) != len(inputs):
         raise ValueError(f"spatial_scales: expected as many as inputs, {len(inputs)}, got {len(spatial_scales)}")
     for scale in spatial_scales:

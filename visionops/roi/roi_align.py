@@ -169,7 +169,7 @@ def roi_align(
     """
     check_map("input", input)
     rois = rois_of(boxes, input)
-    height, width = _check.output_pair(output_size)
+    height, width = _check.pair("output_size", output_size, 1)
     _check.number("spatial_scale", spatial_scale)
     _check.integer("sampling_ratio", sampling_ratio)
     _check.one_of("mode", mode, ("avg", "max"))

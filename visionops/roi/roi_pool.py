@@ -97,6 +97,6 @@ def roi_pool(
     """
     check_map("input", input)
     rois = rois_of(boxes, input)
-    height, width = _check.output_pair(output_size)
+    height, width = _check.pair("output_size", output_size, 1)
     _check.number("spatial_scale", spatial_scale)
     return ROI_POOL(input, rois, height, width, float(spatial_scale), backend=backend)  # type: ignore[no-any-return]
