@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import visionops
+from benchmarks import roofs
 from benchmarks.peers import TORCHVISION
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
@@ -50,7 +51,7 @@ def _pairs(mode: str, n: int, m: int, batch: int | None = None) -> Workload:
         "torch": partial({"iou": _eager_iou, "giou": _eager_giou}[mode], a, b),
         "torch.compile": _compiled({"iou": _eager_iou, "giou": _eager_giou}[mode], a, b),
     }
-    return Workload(partial(ours, a, b), peers, partial(_gate, mode, a, b), written=4 * n * m * (batch or 1))
+    return Workload(partial(ours, a, b), peers, partial(_gate, mode, a, b), roofs.writes(4 * n * m * (batch or 1)))
 
 
 def _gate(mode: str, a: Tensor, b: Tensor, result: Tensor) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import visionops
+from benchmarks import roofs
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.conv import reference
@@ -73,7 +74,7 @@ def _columns(batch: int, channels: int, side: int) -> Workload:
         return "reference on an image"
 
     ours = partial(visionops.im2col, x, 3, 1, 1)
-    return Workload(ours, {"torch": partial(F.unfold, x, 3, 1, 1)}, gate, written=9 * x.numel() * 4)
+    return Workload(ours, {"torch": partial(F.unfold, x, 3, 1, 1)}, gate, roofs.writes(9 * x.nbytes))
 
 
 def _image(batch: int, channels: int, side: int) -> Workload:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import visionops
+from benchmarks import roofs
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.norm import reference
@@ -76,7 +77,7 @@ def _norm(what: str, layout: str, channels: int, size: int, *, residual: bool) -
         "torch.compile": partial(call, torch.compile(eager, dynamic=False)),
     }
     arguments = (x, weight, bias, other, grad, training)
-    return Workload(partial(call, ours), peers, partial(_gate, arguments), written=x.nbytes)
+    return Workload(partial(call, ours), peers, partial(_gate, arguments), roofs.writes(x.nbytes))
 
 
 def _gate(arguments: tuple[Any, ...], result: Any) -> str:

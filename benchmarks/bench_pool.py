@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import visionops
+from benchmarks import roofs
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.pool import reference
@@ -61,7 +62,7 @@ def _max(shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workloa
         ours,
         {"torch": partial(torch.nn.functional.max_pool2d, x, **window)},
         partial(_gate, partial(reference.max_pool2d, **window), [x], 1),
-        written=ours().nbytes,
+        roofs.writes(ours().nbytes),
     )
 
 
@@ -88,7 +89,7 @@ def _max_backward(shape: tuple[int, ...], window: dict[str, Any], layout: str) -
         partial(visionops.max_pool2d_backward, grad, offsets, shape, **window),
         {"torch": partial(backward, grad, x, *lists, [1, 1], False, indices)},
         partial(_gate, witness, [grad, offsets], window["kernel_size"] ** 2),
-        written=x.nbytes,
+        roofs.writes(x.nbytes),
     )
 
 
@@ -99,7 +100,7 @@ def _avg(shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workloa
         ours,
         {"torch": partial(torch.nn.functional.avg_pool2d, x, **window)},
         partial(_gate, partial(reference.avg_pool2d, **window), [x], window["kernel_size"] ** 2),
-        written=ours().nbytes,
+        roofs.writes(ours().nbytes),
     )
 
 
@@ -115,7 +116,7 @@ def _avg_backward(shape: tuple[int, ...], window: dict[str, Any], layout: str) -
         partial(visionops.avg_pool2d_backward, grad, shape, **window),
         {"torch": theirs},
         partial(_gate, witness, [grad], window["kernel_size"] ** 2),
-        written=x.nbytes,
+        roofs.writes(x.nbytes),
     )
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 import visionops
-from benchmarks import fresh_pages, peers
+from benchmarks import peers, roofs
 from visionops import _native
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """Names, versions and settings, and the bandwidths that this run saw before its rows."""
+    """Names, versions and settings, and the rates that this run saw before its rows."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
@@ -27,8 +27,9 @@ def describe(threads: int) -> dict[str, Any]:
         "isa": _native.isa(),
         "huge_pages": _huge_pages(),
         "load": round(os.getloadavg()[0], 2),
-        "copy_gb_s": round(fresh_pages.copy_bandwidth(), 1),
-        "fresh_gb_s": round(fresh_pages.fresh_bandwidth(), 1),
+        "copy_gb_s": round(roofs.copy_bandwidth(), 1),
+        "fresh_gb_s": round(roofs.fresh_bandwidth(), 1),
+        "gemm_gflop_s": round(roofs.gemm_rate()),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
         "python": platform.python_version(),

@@ -41,8 +41,10 @@ def markdown(runs: list[dict[str, Any]]) -> str:
         "NumPy reference.",
         "",
         "- *asked*: the least speed-up the project set itself, scaled to the threads and the instruction set;",
-        "- *roof*: the share of the bandwidth at which torch fills memory that was never touched, for results so large "
-        "that they always lie in such;",
+        "- *roof*: the share of what bounds the row, measured in turn with it. *fresh*: the bandwidth at which torch "
+        "fills memory that was never touched, for results so large that they always lie in such; *copy*: the bandwidth "
+        "at which torch copies 64 MB, over the bytes that must move; *gemm*: the rate of torch's product of two "
+        "matrices of 1,024 x 1,024;",
         "- ≠n: so many values or indices of the peer's result are not ours: NaN for empty boxes, equal scores in "
         "another order, classes told apart by moving boxes.",
         "",
@@ -74,7 +76,8 @@ def header(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, kernels for {machine['isa']}, "
         f"transparent huge pages {machine['huge_pages']}, load before {machine['load']}. "
-        f"Copy {machine['copy_gb_s']} GB/s, fresh pages {machine['fresh_gb_s']} GB/s. "
+        f"Copy {machine['copy_gb_s']} GB/s, fresh pages {machine['fresh_gb_s']} GB/s, "
+        f"GEMM {machine['gemm_gflop_s']} GFLOP/s. "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}, Python {machine['python']}. "
         f"{machine['date']}, commit {machine['commit']}.{absent}"
     )
@@ -87,7 +90,7 @@ def cells(record: Record, run: dict[str, Any]) -> list[str]:
         return ["**wrong**", *("" for _ in peers), "", "", " ".join(record["red"].split()).replace("|", "/")[:120]]
     ours = record["ours"]
     spread = duration(ours["median"], ours["p10"], ours["p90"])
-    roof = f"{record['roof']['median'] / ours['median']:.0%}" if "roof" in record else ""
+    roof = f"{record['roof']['name']} {record['roof']['seconds'] / ours['median']:.0%}" if "roof" in record else ""
     compared = [_against(record["peers"].get(peer), ours["median"]) for peer in peers]
     return [spread, *compared, asked(record, run["machine"]), roof, record["gate"]]
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import fresh_pages, peers
+from benchmarks import peers
+from benchmarks.roofs import Roof
 from benchmarks.turns import Call, Turns, statistics, timed
 
 Record = dict[str, Any]
-
-ROOF_FROM = 32 << 20  # bytes: the allocator keeps smaller results, so their pages are not fresh
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,14 @@ class Workload:
         ours: The call under test.
         peers: By their names in `peers.VERSIONS`; those that are not installed are left out.
         gate: Raises AssertionError unless a result of `ours` agrees with the NumPy reference; returns what it compared.
-        written: Bytes of the result, if they bound its time.
+        roof: What bounds its time, if that is known.
         witness: The peer that must return exactly what `ours` does, where the gate could see only a part of it.
     """
 
     ours: Call
     peers: dict[str, Call]
     gate: Callable[[Any], str]
-    written: int = 0
+    roof: Roof | None = None
     witness: str | None = None
 
 
@@ -104,15 +103,15 @@ def measure(row: Row, benchmark: Any, plan: Plan) -> Record:
         if first > plan.patience:
             turns[name].only_once(first)
     del result
-    if work.written >= ROOF_FROM:
-        fill = partial(fresh_pages.fill, work.written)
-        turns["roof"] = Turns(fill, timed(fill)[0], share, plan.budget)
+    if work.roof is not None:
+        turns["roof"] = Turns(work.roof.call, timed(work.roof.call)[0], share, plan.budget)
     record["ours"] = _interleave(Turns(work.ours, seconds, share, plan.budget), turns, benchmark)
     for name, turn in turns.items():
         if turn.samples:
             record["peers"].setdefault(name, {}).update(statistics(turn.samples, turn.iterations))
-    if "roof" in record["peers"]:
-        record["roof"] = record["peers"].pop("roof")
+    if work.roof is not None:
+        seconds = record["peers"].pop("roof")["median"] * work.roof.share
+        record["roof"] = {"name": work.roof.name, "seconds": seconds}
     return record
 
 
