@@ -120,17 +120,15 @@ def test_opcheck(target: Target) -> None:
         torch.library.opcheck(operation, detached, test_utils=checks)
 
 
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("target", targets())
-def test_compiles_in_one_graph(target: Target) -> None:
+def test_compiles_in_one_graph(target: Target, dynamic: bool) -> None:
+    # Where sizes are dynamic, numbers among the arguments are as well.
     args, kwargs = _smooth_call(target)
-    function, backend = target.public.function, target.backend.name
-
-    def call(*args: Any) -> Any:
-        return function(*args, **kwargs, backend=backend)
-
     torch._dynamo.reset()
-    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
-    for actual, expected in zip(outputs(compiled(*args)), outputs(call(*args)), strict=True):
+    compiled = torch.compile(target.public.function, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    results = compiled(*args, **kwargs, backend=target.backend.name)
+    for actual, expected in zip(outputs(results), outputs(target(*args, **kwargs)), strict=True):
         assert torch.equal(actual, expected)
 
 

@@ -89,7 +89,8 @@ def number(name: str, value: Any) -> None:
     # NumPy's scalars are Real too; the plain types come first, for the abstract class is slow to ask.
     if not isinstance(value, (int, float, Real)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if math.isnan(value):
+    # torch.compile follows a comparison of numbers that may change from call to call, but not math.isnan.
+    if value != value:
         raise ValueError(f"{name}: expected a number, got nan")
 
 
@@ -100,9 +101,15 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a finite number above 0, got {value}")
 
 
+def is_integer(value: Any) -> bool:
+    """Whether `value` is a Python or NumPy integer; a bool is none."""
+    # The plain type first: it is quick, and torch.compile knows of an integer that may change its type alone.
+    return type(value) is int or (not isinstance(value, bool) and hasattr(value, "__index__"))
+
+
 def integer(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is an integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if not is_integer(value):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
 
 
@@ -134,12 +141,11 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
 def pair(name: str, value: Any, least: int) -> list[int]:
     """The (height, width) that `value`, an integer or two, stands for; raise unless each is `least` or more."""
     both = list(value) if isinstance(value, (tuple, list)) else [value, value]
-    expected = f"{name}: expected an integer or (height, width), got {value!r}"
     if len(both) != 2:
-        raise ValueError(expected)
+        raise ValueError(f"{name}: expected an integer or (height, width), got {value!r}")
     for side in both:
-        if isinstance(side, bool) or not hasattr(side, "__index__"):
-            raise TypeError(expected)
+        if not is_integer(side):
+            raise TypeError(f"{name}: expected an integer or (height, width), got {value!r}")
         if side < least:
             raise ValueError(f"{name}: expected {least} or more, got {value!r}")
     return both

@@ -298,6 +298,9 @@ def _define_aten(operation: str, name: str, fake: Callable[..., Any]) -> None:
     _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 
+_NUMBERS = frozenset({int, float, bool})
+
+
 def needs_autograd(args: tuple[Any, ...]) -> bool:
     """Whether a gradient may be asked for of what is computed from these."""
     # Inside grad(vmap(f)) requires_grad reads False, and a dual tensor has none: a raw operation would return silent
@@ -306,7 +309,8 @@ def needs_autograd(args: tuple[Any, ...]) -> bool:
         return True
     if torch.is_grad_enabled():
         for arg in args:
-            # Numbers have no such attribute, and to ask that is quicker than to ask torch whether they are tensors.
-            if getattr(arg, "requires_grad", False):
+            # To ask for the attribute is quicker than to ask torch whether it is a tensor, but torch.compile asks it of
+            # no number that may change from call to call.
+            if type(arg) not in _NUMBERS and getattr(arg, "requires_grad", False):
                 return True
     return False

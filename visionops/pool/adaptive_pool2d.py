@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visionops import _check
 from visionops._layout import empty_image
 from visionops._op import Gradient, Op
 from visionops.pool.max_unpool2d import MAX_UNPOOL2D_TAKEN
@@ -168,7 +169,7 @@ def _checked(input: Tensor, output_size: Sizes) -> list[int]:
     bins = []
     for side, size in zip((height, width), sizes, strict=True):
         if size is not None:
-            if isinstance(size, bool) or not hasattr(size, "__index__"):
+            if not _check.is_integer(size):
                 raise TypeError(f"output_size: expected integers or None, got {type(size).__name__}")
             if size < 1:
                 raise ValueError(f"output_size: expected 1 or more, got {size}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from visionops import _check
 from visionops._layout import empty_image
 from visionops._op import Gradient, Op
 from visionops.pool.window import (
@@ -182,7 +183,7 @@ def check_divisor(divisor_override: int | None) -> None:
     """Raise unless it is None or an integer other than 0."""
     if divisor_override is None:
         return
-    if isinstance(divisor_override, bool) or not hasattr(divisor_override, "__index__"):
+    if not _check.is_integer(divisor_override):
         raise TypeError(f"divisor_override: expected an integer, got {type(divisor_override).__name__}")
     if divisor_override == 0:
         raise ValueError("divisor_override: expected an integer other than 0, got 0")
