@@ -120,11 +120,16 @@ def test_opcheck(target: Target) -> None:
         torch.library.opcheck(operation, detached, test_utils=checks)
 
 
+# What torch.compile warns of in itself.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("target", targets())
 def test_compiles_in_one_graph(target: Target, dynamic: bool) -> None:
     # Where sizes are dynamic, numbers among the arguments are as well.
     args, kwargs = _smooth_call(target)
+    if target.public.op.differentiable:
+        for i in _floating(args):
+            args[i].requires_grad_()
     torch._dynamo.reset()
     compiled = torch.compile(target.public.function, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     results = compiled(*args, **kwargs, backend=target.backend.name)
