@@ -61,6 +61,8 @@ def main() -> int:
     run = {"machine": described, "rows": records}
     # Not to a terminal, a table as wide as it needs to be.
     (console if console.is_terminal else Console(file=sys.stdout, width=240)).print(report.table(run))
+    for line in report.means(run):
+        console.print(line, markup=False, highlight=False)
     for path in report.write(options.output, described, records):
         console.print(f"wrote {path}", markup=False, highlight=False)
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from rich.table import Table
@@ -55,6 +56,9 @@ def markdown(runs: list[dict[str, Any]]) -> str:
         lines += ["", f"## {run['machine']['threads']} threads", "", header(run["machine"]), ""]
         lines += [" | ".join(["| row", *columns]) + " |", "| --- " * (1 + len(columns)) + "|"]
         lines += [" | ".join([f"| {record['name']}", *cells(record, run)]) + " |" for record in run["rows"]]
+        if families := means(run):
+            lines += ["", "Geometric means, of families that are asked for as a whole:", ""]
+            lines += [f"- {line}" for line in families]
     return "\n".join(lines) + "\n"
 
 
@@ -97,14 +101,35 @@ def cells(record: Record, run: dict[str, Any]) -> list[str]:
 
 def asked(record: Record, machine: dict[str, Any]) -> str:
     """What is asked on such a machine and whether it was reached, for each peer that took part."""
+    if record.get("family"):
+        return ""
     said = []
-    for peer, factor in record.get("asked", {}).items():
+    for peer in record.get("asked", {}):
         reached = speedup(record, peer)
         if reached is not None:
-            factor *= min(1.0, machine["threads"] / 4) if record["serial"] else 1.0
-            factor *= 1.0 if machine["isa"] == "v4" else FEWER_LANES
-            said.append(f"{peer} {factor:.3g}x {'✓' if reached >= factor else '✗'}")
+            said.append(f"{peer} {_verdict(record, peer, machine, reached)}")
     return ", ".join(said)
+
+
+def means(run: dict[str, Any]) -> list[str]:
+    """A line for each family of rows and peer: the geometric mean of the speed-ups, and what is asked of it."""
+    families: dict[tuple[str, str], list[Record]] = {}
+    for record in run["rows"]:
+        for peer in record.get("asked", {}):
+            if record.get("family") and speedup(record, peer) is not None:
+                families.setdefault((record["family"], peer), []).append(record)
+    lines = []
+    for (family, peer), records in families.items():
+        mean = geometric_mean(value for record in records if (value := speedup(record, peer)))
+        verdict = _verdict(records[0], peer, run["machine"], mean)
+        lines.append(f"{family}: {_three_digits(mean)}x {peer} over {len(records)} rows (asked {verdict})")
+    return lines
+
+
+def _verdict(record: Record, peer: str, machine: dict[str, Any], reached: float) -> str:
+    factor = record["asked"][peer] * (min(1.0, machine["threads"] / 4) if record["serial"] else 1.0)
+    factor *= 1.0 if machine["isa"] == "v4" else FEWER_LANES
+    return f"{factor:.3g}x {'✓' if reached >= factor else '✗'}"
 
 
 def speedup(record: Record, peer: str) -> float | None:

@@ -45,6 +45,7 @@ class Row:
         asked: The least speed-up asked over a peer: 4 threads, AVX-512, transparent huge pages.
         serial: Its peers use one thread, so that what is asked falls with fewer threads of ours.
         slow: A peer takes seconds for a call; left out of a quick run.
+        family: Of the rows of one family the geometric mean is asked, not each.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     asked: dict[str, float] = field(default_factory=dict)
     serial: bool = False
     slow: bool = False
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def measure(row: Row, benchmark: Any, plan: Plan) -> Record:
     rivals = {name: call for name, call in work.peers.items() if _takes_part(name, plan)}
     share = plan.budget / (1 + len(rivals))
     turns: dict[str, Turns] = {}
-    record: Record = {"name": row.name, "gate": gate, "asked": row.asked, "serial": row.serial, "peers": {}}
+    record: Record = {"name": row.name, "family": row.family, "gate": gate, "asked": row.asked, "serial": row.serial}
+    record["peers"] = {}
     for name, call in rivals.items():
         try:
             if name == "torch.compile":
