@@ -1,4 +1,4 @@
-// Depthwise convolution on the CPU, alone or feeding a pointwise one: its values go straight into the product's panels.
+// Depthwise convolution on the CPU, from planes or rows of pixels.
 #include "conv/depthwise.h"
 
 #include "conv/depthwise_values.h"
@@ -6,43 +6,6 @@
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
-
-/// The pointwise product of (batch, height, width, channels): its left factor's rows are computed when they are needed.
-template <class T>
-struct SeparableLast : ChannelsLast<T> {
-  using C = Compute<T>;
-
-  const ConvolutionProblem& d;
-  const C* filters;
-
-  SeparableLast(const SeparableProblem& problem)
-      : ChannelsLast<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
-
-  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
-    WindowAt<T> windows[kTileRows];
-    Position at(d.y, d.x, row);
-    for (int64_t r = 0; r < count; ++r, at.advance(d.y, d.x)) windows[r] = WindowAt<T>(d, at);
-    depthwise_values(d, windows, count, k, terms, filters, to, kRowStride<C>);
-  }
-};
-
-/// The same of (batch, channels, height, width): panels of the right factor are computed.
-template <class T>
-struct SeparableFirst : ChannelsFirst<T> {
-  using C = Compute<T>;
-
-  const ConvolutionProblem& d;
-  const C* filters;
-
-  SeparableFirst(const SeparableProblem& problem)
-      : ChannelsFirst<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
-
-  void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
-    const int64_t plane = d.y.size * d.x.size;
-    const T* bias = d.bias == nullptr ? nullptr : static_cast<const T*>(d.bias) + k;
-    depthwise_rows(d, static_cast<const T*>(d.image) + k * plane, column, count, terms, filters + k, bias, to);
-  }
-};
 
 template <class T>
 void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
@@ -92,20 +55,6 @@ void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin,
   }
 }
 
-template <class F>
-void visit_separable(const SeparableProblem& problem, F&& f) {
-  visit_floating(problem.depthwise.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if (problem.depthwise.channels_last) {
-      const SeparableLast<T> factors(problem);
-      f(factors);
-    } else {
-      const SeparableFirst<T> factors(problem);
-      f(factors);
-    }
-  });
-}
-
 }  // namespace
 
 void depthwise_filters(const ConvolutionProblem& problem, void* filters) {
@@ -134,22 +83,6 @@ void depthwise(const ConvolutionProblem& problem, const void* filters, int64_t b
     } else {
       planes<T>(problem, by_tap, begin, end);
     }
-  });
-}
-
-int64_t separable_items(const SeparableProblem& problem) {
-  int64_t items = 0;
-  visit_separable(problem, [&](const auto& factors) {
-    using Factors = std::decay_t<decltype(factors)>;
-    items = Product<typename Factors::C, Factors>(factors, nullptr).items();
-  });
-  return items;
-}
-
-void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end) {
-  visit_separable(problem, [&](const auto& factors) {
-    using Factors = std::decay_t<decltype(factors)>;
-    Product<typename Factors::C, Factors>(factors, scratch).run(begin, end);
   });
 }
 
