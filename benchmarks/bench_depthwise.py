@@ -1,4 +1,4 @@
-"""Rows of depthwise-separable blocks in eval mode: PERFORMANCE.md's three, and every layer of MobileNet V1 and V2."""
+"""Rows of depthwise-separable blocks: PERFORMANCE.md's three, every layer of MobileNet V1 and V2, the whole of V2."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import visionops
 from benchmarks import roofs
+from benchmarks.mobilenet import MobileNetV2
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.conv import reference
@@ -48,6 +49,8 @@ V2 = [
     (960, 7, 1, 320),
 ]
 
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+
 
 def rows() -> list[Row]:
     """The canonical names; what is asked is issue 7's, there of a geometric mean over rows.
@@ -65,6 +68,11 @@ def rows() -> list[Row]:
             name = f"{network}-{channels}@{side}{'s2' if stride == 2 else ''}-{filters}"
             make = partial(_block, 1, channels, side, stride, filters, linear=network == "V2")
             found.append(Row(f"DS-{name}", make, {"torch": 1.4}))
+    for batch in (1, 8):
+        for layout in LAYOUTS:
+            name = f"NET-MobileNetV2-{{}}-N{batch}-{layout}"
+            found.append(Row(name.format("eval"), partial(_network_in_eval, batch, layout), {"torch": 1.4}))
+            found.append(Row(name.format("step"), partial(_training_step, batch, layout), {"torch": 1.0}))
     return found
 
 
@@ -83,7 +91,7 @@ class Block(nn.Module):
         middle = self.norms[0](self.depthwise(x))
         middle = F.relu6(middle, inplace=True) if self.linear else F.relu_(middle)
         out = self.norms[1](self.pointwise(middle))
-        return out if self.linear else F.relu_(out)  # type: ignore[no-any-return]
+        return out if self.linear else F.relu_(out)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -150,6 +158,55 @@ def _block(
         peers["torch.compile"] = _frozen(eager, x)
     macs = batch * (side // stride) ** 2 * channels * (9 + filters)
     return Workload(ours, peers, gate, roofs.multiplies(macs))
+
+
+def _networks(batch: int, layout: str) -> tuple[MobileNetV2, MobileNetV2, Tensor]:
+    """Ours and torch's with the same random weights, and images."""
+    torch.manual_seed(0)
+    ours, theirs = (MobileNetV2(plain=plain) for plain in (False, True))
+    theirs.load_state_dict(ours.state_dict())
+    for network in (ours, theirs):
+        network.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    return ours, theirs, torch.randn(batch, 3, 224, 224).to(memory_format=LAYOUTS[layout])
+
+
+def _network_in_eval(batch: int, layout: str) -> Workload:
+    """A whole MobileNetV2, our blocks prepacked."""
+    ours, theirs, x = _networks(batch, layout)
+    for norm, same in zip(_norms(ours), _norms(theirs), strict=True):
+        for module in (norm, same):
+            module.load_state_dict(_norm(norm.num_features).state_dict())
+    ours.eval().prepack()
+
+    def gate(result: Tensor) -> str:
+        with torch.no_grad():
+            expected = copy.deepcopy(theirs).double()(x[:1].double())
+        torch.testing.assert_close(result[:1].double(), expected, rtol=1e-3, atol=1e-3)
+        return "torch in float64 on an image"
+
+    return Workload(_without_gradient(ours, x), {"torch": _without_gradient(theirs.eval(), x)}, gate)
+
+
+def _training_step(batch: int, layout: str) -> Workload:
+    """A loss and its gradients by all weights."""
+    ours, theirs, x = _networks(batch, layout)
+    labels = torch.arange(batch)
+
+    def step(network: MobileNetV2) -> Tensor:
+        network.zero_grad()
+        loss = F.cross_entropy(network(x), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def gate(result: Tensor) -> str:
+        torch.testing.assert_close(result, step(copy.deepcopy(theirs)), rtol=1e-3, atol=1e-3)
+        return "torch's loss; gradients in tests/conv/test_mobilenet.py"
+
+    return Workload(partial(step, ours), {"torch": partial(step, theirs)}, gate)
+
+
+def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def _without_gradient(module: nn.Module, x: Tensor) -> Call:

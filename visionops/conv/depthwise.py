@@ -10,7 +10,7 @@ from torch import Tensor
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
-from visionops._op import NATIVE, Op, needs_autograd
+from visionops._op import NATIVE, TRITON, Op, needs_autograd
 from visionops.conv.conv2d import conv2d
 from visionops.conv.convolution import CONV2D, check_weight
 from visionops.conv.window import image, padding_of, positions
@@ -36,7 +36,7 @@ def _fake(
 
 
 # For inference alone: whoever wants a gradient gets the two convolutions, whose middle has to be kept.
-DEPTHWISE_SEPARABLE_CONV2D = Op("depthwise_separable_conv2d", fake=_fake, backends=(NATIVE,))
+DEPTHWISE_SEPARABLE_CONV2D = Op("depthwise_separable_conv2d", fake=_fake, backends=(NATIVE, TRITON))
 
 
 @CONV2D.public
@@ -156,7 +156,7 @@ def depthwise_separable_conv2d(
         depthwise_activation: A name or None, as in `conv2d`.
         pointwise_norm: (scale, shift), each (O,); or None.
         pointwise_activation: A name or None.
-        backend: "native", or None for the first that can run.
+        backend: "native", "triton", or None for the first that can run.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout. Differentiable in every tensor, any number of
