@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from visionops.nn import BatchNorm2d, Conv2d, InvertedResidual, PointwiseConv2d
+from visionops.norm import fold_batch_norm
 
 # Expansion, channels, blocks, stride of the first.
 BLOCKS = (
@@ -74,8 +75,8 @@ class MobileNetV2(nn.Module):
         super().__init__()
         pointwise: Any = PlainPointwise if plain else PointwiseConv2d
         block: Any = PlainResidual if plain else InvertedResidual
-        self.stem = (nn.Conv2d if plain else Conv2d)(3, 32, 3, 2, 1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(32) if plain else BatchNorm2d(32, activation="relu6")
+        self.stem: nn.Conv2d = (nn.Conv2d if plain else Conv2d)(3, 32, 3, 2, 1, bias=False)
+        self.stem_norm: Any = nn.BatchNorm2d(32) if plain else BatchNorm2d(32, activation="relu6")
         self.stem_activation = nn.ReLU6(inplace=True) if plain else nn.Identity()
         blocks, inputs = [], 32
         for expansion, outputs, count, stride in BLOCKS:
@@ -93,6 +94,12 @@ class MobileNetV2(nn.Module):
         return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
 
     def prepack(self) -> None:
-        """Fold the norms of all blocks that can."""
+        """Fold all norms, in eval mode and for good."""
+        norm, plain = self.stem_norm, self.stem
+        estimates = norm.running_mean, norm.running_var
+        weight, bias = fold_batch_norm(plain.weight, None, *estimates, norm.weight, norm.bias, norm.eps)
+        self.stem = Conv2d(3, 32, 3, 2, 1, activation="relu6", dtype=weight.dtype)
+        self.stem.load_state_dict({"weight": weight, "bias": bias})
+        self.stem_norm = nn.Identity()
         for part in (*self.blocks, self.last):
             part.prepack()

@@ -7,6 +7,22 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
+/// The same windows, their taps in the order of the pixels: an adjoint's go the other way.
+Axis ascending(Axis axis) {
+  if (axis.tap_step >= 0) return axis;
+  axis.first += (axis.taps - 1) * axis.tap_step;
+  axis.tap_step = -axis.tap_step;
+  axis.weight_first += (axis.taps - 1) * axis.weight_step;
+  axis.weight_step = -axis.weight_step;
+  return axis;
+}
+
+ConvolutionProblem ascending(ConvolutionProblem problem) {
+  problem.y = ascending(problem.y);
+  problem.x = ascending(problem.x);
+  return problem;
+}
+
 template <class T>
 void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
   using C = Compute<T>;
@@ -32,23 +48,27 @@ void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begi
 template <class T>
 void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
   using C = Compute<T>;
-  constexpr int64_t kPositions = 16, kChannels = 8 * kVector<C>;
+  constexpr int64_t kPositions = 2 * kNeighbours, kChannels = 8 * kVector<C>;
   WindowAt<T> windows[kPositions];
-  C values[kPositions * kChannels];
-  const int64_t width = p.x.positions, plane = p.out_height * p.out_width;
+  const int64_t width = p.x.positions, step = p.x.out_step * p.groups;
   for (int64_t row = begin; row < end; ++row) {
+    const int64_t y = row / p.y.positions * p.out_height + p.y.out_first + row % p.y.positions * p.y.out_step;
+    T* out = static_cast<T*>(p.out) + (y * p.out_width + p.x.out_first) * p.groups;
     for (int64_t x = 0; x < width; x += kPositions) {
       const int64_t count = width - x < kPositions ? width - x : kPositions;
       Position at(p.y, p.x, row * width + x);
       for (int64_t r = 0; r < count; ++r, at.advance(p.y, p.x)) windows[r] = WindowAt<T>(p, at);
-      for (int64_t channel = 0; channel < p.groups; channel += kChannels) {
-        const int64_t channels = p.groups - channel < kChannels ? p.groups - channel : kChannels;
-        depthwise_values(p, windows, count, channel, channels, filters, values, kChannels);
-        const int64_t y = p.y.out_first + row % p.y.positions * p.y.out_step;
-        for (int64_t r = 0; r < count; ++r) {
-          const int64_t pixel = y * p.out_width + p.x.out_first + (x + r) * p.x.out_step;
-          T* to = static_cast<T*>(p.out) + (row / p.y.positions * plane + pixel) * p.groups + channel;
-          for (int64_t c = 0; c < channels; ++c) to[c] = from_compute<T>(values[r * kChannels + c]);
+      if constexpr (std::is_same_v<T, C>) {
+        depthwise_values(p, windows, count, 0, p.groups, filters, out + x * step, step);
+      } else {
+        C values[kPositions * kChannels];
+        for (int64_t channel = 0; channel < p.groups; channel += kChannels) {
+          const int64_t channels = p.groups - channel < kChannels ? p.groups - channel : kChannels;
+          depthwise_values(p, windows, count, channel, channels, filters, values, kChannels);
+          for (int64_t r = 0; r < count; ++r) {
+            T* to = out + (x + r) * step + channel;
+            for (int64_t c = 0; c < channels; ++c) to[c] = from_compute<T>(values[r * kChannels + c]);
+          }
         }
       }
     }
@@ -57,7 +77,8 @@ void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin,
 
 }  // namespace
 
-void depthwise_filters(const ConvolutionProblem& problem, void* filters) {
+void depthwise_filters(const ConvolutionProblem& any, void* filters) {
+  const ConvolutionProblem problem = ascending(any);
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     auto* to = static_cast<Compute<T>*>(filters);
@@ -74,7 +95,8 @@ int64_t depthwise_items(const ConvolutionProblem& problem) {
   return problem.batch * (problem.channels_last ? problem.y.positions : problem.groups);
 }
 
-void depthwise(const ConvolutionProblem& problem, const void* filters, int64_t begin, int64_t end) {
+void depthwise(const ConvolutionProblem& any, const void* filters, int64_t begin, int64_t end) {
+  const ConvolutionProblem problem = ascending(any);
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto* by_tap = static_cast<const Compute<T>*>(filters);

@@ -6,27 +6,36 @@
 
 namespace visionops::VISIONOPS_ISA {
 
-/// A tile's values go to rows of the result, `step` apart: with their bias, which may be null, and cut off.
+/// A tile's values go to rows of the result, `step` apart: with their bias, which may be null, and cut off. Of the last
+/// vector of a row, `lanes` values count.
 template <class C>
 struct ToRows {
   C* out;
   int64_t step;
   const C* bias;
   Clamp<C> clamp;
+  int64_t lanes;
 
   template <int kRows, int kVectors>
   void operator()(const Vector<C> (&sums)[kRows][kVectors]) const {
     const Vector<C> low = Vector<C>{} + clamp.low, high = Vector<C>{} + clamp.high;
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      const Vector<C> shift = bias == nullptr ? Vector<C>{} : load(bias + v * kVector<C>);
+      const bool whole = v + 1 < kVectors || lanes == kVector<C>;
+      Vector<C> shift = {};
+      if (bias != nullptr) memcpy(&shift, bias + v * kVector<C>, whole ? sizeof shift : lanes * sizeof(C));
 #pragma GCC unroll 16
       for (int row = 0; row < kRows; ++row) {
         // Written so that a NaN goes through.
         Vector<C> value = sums[row][v] + shift;
         value = value < low ? low : value;
         value = value > high ? high : value;
-        store<C>(value, out + row * step + v * kVector<C>);
+        C* to = out + row * step + v * kVector<C>;
+        if (whole) {
+          store<C>(value, to);
+        } else {
+          memcpy(to, &value, lanes * sizeof(C));
+        }
       }
     }
   }
