@@ -18,6 +18,7 @@ struct WeightFactors {
   const T* grad;
   T* weight;
   int64_t rows, columns, depth, taps;
+  bool whole_pixels;  // a position's columns are its pixel
 
   WeightFactors(const ConvolutionProblem& p, void* grad_weight, int64_t group)
       : p(p),
@@ -28,7 +29,12 @@ struct WeightFactors {
         rows(p.out_channels),
         columns(p.in_channels * p.y.taps * p.x.taps),
         depth(p.batch * p.y.positions * p.x.positions),
-        taps(p.y.taps * p.x.taps) {}
+        taps(p.y.taps * p.x.taps) {
+    const auto pixels = [](const Axis& axis) {
+      return axis.taps == 1 && axis.first == 0 && axis.step == 1 && axis.positions == axis.size;
+    };
+    whole_pixels = pixels(p.y) && pixels(p.x);
+  }
 
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
     const int64_t plane = p.y.positions * p.x.positions, channels = p.groups * p.out_channels;
@@ -73,8 +79,13 @@ struct WeightFactors {
     C piece[kTileColumns<C> * kTileColumns<C>];
     if (p.channels_last) {
       Position at(p.y, p.x, k);
+      const T* pixel = image + k * p.groups * p.in_channels + column;
       for (int64_t i = 0; i < terms; ++i, at.advance(p.y, p.x), to += kTileColumns<C>) {
-        pack_position(p, image, at, column, count, to);
+        if (whole_pixels) {
+          copy_values(pixel + i * p.groups * p.in_channels, count, to);
+        } else {
+          pack_position(p, image, at, column, count, to);
+        }
         for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[lane] = C(0);
       }
       return;
