@@ -1,12 +1,9 @@
-"""Rows of the convolutions: columns, ResNet-50's layers, MobileNets' blocks; beside torch's own kernels."""
+"""Rows of the convolutions: columns, ResNet-50's layers; beside torch's own kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,19 +28,6 @@ RESNET50 = {
     "512-2048@7": (512, 7, 2048, 1, 1),
 }
 COLUMNS = {"64@56": (64, 56), "128@28": (128, 28), "256@14": (256, 14)}
-# Batch, channels, side, stride, filters: PERFORMANCE.md's three, then layers of MobileNet V1 and V2.
-BLOCKS = {
-    "64@112s2-128": (8, 64, 112, 2, 128),
-    "128@56-128": (8, 128, 56, 1, 128),
-    "512@14-512": (8, 512, 14, 1, 512),
-    "V1-32@112-64": (1, 32, 112, 1, 64),
-    "V1-256@28s2-512": (1, 256, 28, 2, 512),
-    "V1-1024@7-1024": (1, 1024, 7, 1, 1024),
-    "V2-144@56-24": (1, 144, 56, 1, 24),
-    "V2-384@14-64": (1, 384, 14, 1, 64),
-    "V2-960@7-160": (1, 960, 7, 1, 160),
-}
-LAST = torch.channels_last
 
 
 def rows() -> list[Row]:
@@ -60,9 +44,6 @@ def rows() -> list[Row]:
             if layer[3] > 1:
                 unfolded = partial(_layer, "native", batch, *layer, unfolded=True)
                 rows.append(Row(f"CONV-R50-{name}-N{batch}-unfold", unfolded, {"torch": 1.8}))
-    for name, block in BLOCKS.items():
-        asked = {"torch": 1.4 if name.startswith("V") else 1.6, "torch.compile": 1.1}
-        rows.append(Row(f"DS-{name}", partial(_block, *block), asked))
     return rows
 
 
@@ -112,79 +93,6 @@ def _unfolded(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
     side = (x.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
     product: Tensor = weight.flatten(1) @ columns + bias[:, None]
     return product.reshape(*product.shape[:2], side, side)
-
-
-def _block(batch: int, channels: int, side: int, stride: int, filters: int) -> Workload:
-    """A depthwise-separable block with folded norms and ReLU twice, channels last."""
-    x = _normal(batch, channels, side, side).to(memory_format=LAST)
-    first = _normal(channels, 1, 3, 3) / 3
-    second = (_normal(filters, channels, 1, 1) / channels**0.5).to(memory_format=LAST)
-    shifts = _normal(channels), _normal(filters)
-
-    def ours() -> Tensor:
-        return visionops.depthwise_separable_conv2d(
-            x,
-            first,
-            second,
-            stride=stride,
-            padding=1,
-            depthwise_norm=(None, shifts[0]),
-            depthwise_activation="relu",
-            pointwise_norm=(None, shifts[1]),
-            pointwise_activation="relu",
-        )
-
-    def gate(result: Tensor) -> str:
-        expected = reference.depthwise_separable_conv2d(
-            x[:1].contiguous().numpy(),
-            first.numpy(),
-            second.numpy(),
-            stride=stride,
-            padding=1,
-            depthwise_norm=(np.ones(channels), shifts[0].numpy()),
-            depthwise_activation="relu",
-            pointwise_norm=(np.ones(filters), shifts[1].numpy()),
-            pointwise_activation="relu",
-        )
-        compare(result[:1].double().numpy(), expected, "float32", channels)
-        return "reference on an image"
-
-    eager = partial(_eager_block, x, first, second, shifts, stride)
-    return Workload(ours, {"torch": eager, "torch.compile": _frozen(x, first, second, shifts, stride)}, gate)
-
-
-def _eager_block(x: Tensor, first: Tensor, second: Tensor, shifts: tuple[Tensor, Tensor], stride: int) -> Tensor:
-    middle = F.relu(F.conv2d(x, first, shifts[0], stride, 1, 1, x.shape[1]))
-    return F.relu(F.conv2d(middle, second, shifts[1]))
-
-
-class _Block(torch.nn.Module):
-    """The eager block with parameters, which torch.compile can freeze."""
-
-    def __init__(self, first: Tensor, second: Tensor, shifts: tuple[Tensor, Tensor], stride: int) -> None:
-        super().__init__()
-        tensors = (first, second, *shifts)
-        self.tensors = torch.nn.ParameterList(torch.nn.Parameter(t, requires_grad=False) for t in tensors)
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second, *shifts = self.tensors
-        return _eager_block(x, first, second, (shifts[0], shifts[1]), self.stride)
-
-
-def _frozen(x: Tensor, *block: Any) -> Call:
-    """torch.compile at its best: for these sizes alone, with constant weights."""
-    compiled: Callable[[Tensor], Tensor] | None = None
-
-    def call() -> Tensor:
-        nonlocal compiled
-        with torch.no_grad():
-            if compiled is None:
-                torch.compiler.reset()
-                compiled = torch.compile(_Block(*block).eval(), dynamic=False, options={"freezing": True})
-            return compiled(x)
-
-    return call
 
 
 def _normal(*shape: int) -> Tensor:

@@ -7,8 +7,28 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bench_boxes, bench_conv, bench_norm, bench_pool, bench_rescoring, bench_roi, bench_suppression
+from benchmarks import (
+    bench_boxes,
+    bench_conv,
+    bench_depthwise,
+    bench_norm,
+    bench_pool,
+    bench_rescoring,
+    bench_roi,
+    bench_suppression,
+)
 from benchmarks.row import Plan, Record, Row, measure
+
+ROOMS = (
+    bench_boxes,
+    bench_conv,
+    bench_depthwise,
+    bench_norm,
+    bench_pool,
+    bench_rescoring,
+    bench_roi,
+    bench_suppression,
+)
 
 # torch.compile and old peers warn; the suite's rule that warnings are errors is about our own code.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -18,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.getoption
     rows = [
         row
-        for room in (bench_boxes, bench_conv, bench_norm, bench_pool, bench_rescoring, bench_roi, bench_suppression)
+        for room in ROOMS
         for row in room.rows()
         if option("--rows").lower() in row.name.lower() and not (option("--quick") and row.slow)
     ]

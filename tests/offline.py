@@ -144,6 +144,8 @@ def conv() -> Iterator[Launch]:
         grad, bias = torch.zeros(2, 128, 14, 14, dtype=dtype), torch.zeros(128, dtype=dtype)
         yield from launches(f"forward {name}", kernels.conv2d, x, w, bias, *rest, 1, ACTIVATIONS["relu"])
         yield from launches(f"forward {name}", kernels.conv2d, x, depthwise, None, *rest, 64, 0)
+        separable = (x, depthwise, bias[:64], w[:, :, :1, :1], bias, *rest, ACTIVATIONS["relu6"], ACTIVATIONS["relu"])
+        yield from launches(f"separable {name}", kernels.depthwise_separable_conv2d, *separable)
         yield from launches(f"transposed {name}", kernels.conv_transpose2d, grad, w, None, [28, 28], *rest, 1)
         yield from launches(f"backward {name}", kernels.conv2d_weight, grad, x, [3, 3], *rest, 1)
         yield from launches(f"backward {name}", kernels.activation_backward, grad, grad, ACTIVATIONS["gelu"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import visionops
-from visionops import batched_nms, box_iou, fast_nms, matrix_nms, nms, soft_nms
+from visionops import batched_nms, box_iou, depthwise_separable_conv2d, fast_nms, matrix_nms, nms, soft_nms
 from visionops.suppression.nms import NMS
 
 WHY_NOT = NMS.backends[0].why_not(NMS, "cuda", torch.float32) if torch.cuda.is_available() else "there is no GPU"
@@ -112,6 +112,57 @@ def test_everything_compiles_by_inductor() -> None:
     torch._dynamo.reset()
     for got, expected in zip(torch.compile(detect, fullgraph=True)(*inputs), detect(*inputs), strict=True):
         torch.testing.assert_close(got, expected)
+
+
+def block(dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
+    """An image, channels last, and the weights and shifts of a depthwise-separable block over it."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((2, 70, 15, 13), (70, 1, 3, 3), (70,), (150, 70, 1, 1), (150,))
+    image, *rest = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    rest[2] = rest[2] / 70**0.5
+    return [image.to(memory_format=torch.channels_last), *rest]
+
+
+def separable(x: Tensor, first: Tensor, shift: Tensor, second: Tensor, bias: Tensor) -> Tensor:
+    norms = {"depthwise_norm": (None, shift), "pointwise_norm": (None, bias)}
+    return depthwise_separable_conv2d(x, first, second, stride=2, padding=1, depthwise_activation="relu6", **norms)
+
+
+def close(there: Tensor, here: Tensor) -> None:
+    error = 1e-4 if here.dtype == torch.float32 else 5e-2
+    torch.testing.assert_close(there.cpu(), here, rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_separable_block_replays_with_other_inputs(dtype: torch.dtype) -> None:
+    static = [t.cuda() for t in block(dtype)]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        there = separable(*static)  # compiles
+    stream.synchronize()
+    assert there.is_contiguous(memory_format=torch.channels_last)
+    close(there, separable(*block(dtype)))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = separable(*static)
+    for seed in (1, 2):
+        inputs = block(dtype, seed)
+        for place, value in zip(static, inputs, strict=True):
+            place.copy_(value)
+        graph.replay()
+        torch.cuda.synchronize()
+        close(result, separable(*inputs))
+
+
+def test_a_separable_block_learns() -> None:
+    inputs = block(torch.float32)
+    grads = []
+    for device in ("cpu", "cuda"):
+        leaves = [t.to(device).requires_grad_() for t in inputs]
+        grads.append(torch.autograd.grad(separable(*leaves).square().mean(), leaves))
+    for here, there in zip(*grads, strict=True):
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-4)
 
 
 def test_an_operation_without_a_gpu_kernel_says_so() -> None:

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kProductsPerTask = 1 << 20;
 constexpr int64_t kValuesPerTask = 32768;
+constexpr int64_t kItemsEnough = 64;  // of a gradient by a weight, to keep threads busy
 
 // A thread keeps its scratch from call to call: fresh pages would cost a small convolution as much as its arithmetic.
 void* scratch() {
@@ -107,6 +108,43 @@ void run(const ConvolutionProblem& problem) {
   const int64_t products = problem.in_channels * problem.y.taps * problem.x.taps * 512;
   parallel(convolution_items(problem), kProductsPerTask / (products + 1) + 1,
            [&](int64_t begin, int64_t end) { convolution(problem, scratch(), begin, end); });
+}
+
+void run_depthwise_weight(const ConvolutionProblem& problem, void* grad_weight) {
+  const int64_t parts = depthwise_weight_parts(problem);
+  const bool wide = problem.dtype == DType::f64;
+  Tensor sums =
+      empty({parts, problem.y.taps * problem.x.taps, problem.groups}, wide ? ScalarType::Double : ScalarType::Float);
+  void* data = sums.mutable_data_ptr();
+  parallel(parts, 1, [&](int64_t begin, int64_t end) { depthwise_weight(problem, data, begin, end); });
+  depthwise_weight_total(problem, data, grad_weight);
+}
+
+// A small gradient is summed image by image, or few threads would have all the work.
+void run_weight(const ConvolutionProblem& problem, void* grad_weight) {
+  const int64_t items = convolution_weight_items(problem);
+  const bool wide = problem.dtype == DType::f64;
+  if (items >= kItemsEnough || problem.batch < 2 || (problem.dtype != DType::f32 && !wide)) {
+    parallel(items, 1,
+             [&](int64_t begin, int64_t end) { convolution_weight(problem, grad_weight, scratch(), begin, end); });
+    return;
+  }
+  const int64_t count = problem.groups * problem.weight_strides.group, size = wide ? sizeof(double) : sizeof(float);
+  const int64_t pixels = problem.groups * problem.in_channels * problem.y.size * problem.x.size;
+  const int64_t results = problem.groups * problem.out_channels * problem.y.positions * problem.x.positions;
+  Tensor sums = empty({problem.batch, count}, wide ? ScalarType::Double : ScalarType::Float);
+  char* data = static_cast<char*>(sums.mutable_data_ptr());
+  parallel(problem.batch * items, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin / items; image * items < end; ++image) {
+      ConvolutionProblem one = problem;
+      one.batch = 1;
+      one.image = static_cast<const char*>(problem.image) + image * pixels * size;
+      one.out = static_cast<char*>(problem.out) + image * results * size;
+      const int64_t from = begin - image * items, to = end - image * items;
+      convolution_weight(one, data + image * count * size, scratch(), from > 0 ? from : 0, to < items ? to : items);
+    }
+  });
+  sum_parts(data, problem.dtype, problem.batch, count, grad_weight);
 }
 
 Tensor conv2d_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
@@ -214,8 +252,11 @@ Tensor conv2d_weight_op(const Tensor& grad, const Tensor& input, const Ints& ker
       {s.out_channels * s.in_channels * taps, s.in_channels * taps, taps, kernel_size[1], 1},
       Activation::none};
   void* data = out.mutable_data_ptr();
-  parallel(convolution_weight_items(problem), 1,
-           [&](int64_t begin, int64_t end) { convolution_weight(problem, data, scratch(), begin, end); });
+  if (s.in_channels == 1 && s.out_channels == 1 && last) {
+    run_depthwise_weight(problem, data);
+    return out;
+  }
+  run_weight(problem, data);
   return out;
 }
 

@@ -75,4 +75,8 @@ using ConvolutionWeight = void(const ConvolutionProblem& problem, void* grad_wei
                                int64_t end);
 VISIONOPS_KERNEL(ConvolutionWeight, convolution_weight)
 
+/// out[i] = the sum of parts (parts, count) over its first dimension, in order: of dtype, float32 or float64.
+using SumParts = void(const void* parts_of, DType dtype, int64_t parts, int64_t count, void* out);
+VISIONOPS_KERNEL(SumParts, sum_parts)
+
 }  // namespace visionops

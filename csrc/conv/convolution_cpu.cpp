@@ -2,6 +2,7 @@
 #include "conv/convolution.h"
 
 #include "conv/factors.h"
+#include "conv/pointwise.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -28,6 +29,7 @@ int64_t convolution_scratch_bytes() {
 
 int64_t convolution_items(const ConvolutionProblem& problem) {
   int64_t items = 0;
+  if (visit_pointwise(problem, nullptr, [&](const auto& product) { items = product.items(); })) return items;
   visit_factors(problem, [&](auto tag) {
     using Factors = typename decltype(tag)::type;
     const Factors factors(problem, 0);
@@ -37,6 +39,7 @@ int64_t convolution_items(const ConvolutionProblem& problem) {
 }
 
 void convolution(const ConvolutionProblem& problem, void* scratch, int64_t begin, int64_t end) {
+  if (visit_pointwise(problem, scratch, [&](const auto& product) { product.run(begin, end); })) return;
   visit_factors(problem, [&](auto tag) {
     using Factors = typename decltype(tag)::type;
     const int64_t items = convolution_items(problem) / problem.groups;

@@ -18,6 +18,7 @@ struct WeightFactors {
   const T* grad;
   T* weight;
   int64_t rows, columns, depth, taps;
+  bool whole_pixels;  // a position's columns are its pixel
 
   WeightFactors(const ConvolutionProblem& p, void* grad_weight, int64_t group)
       : p(p),
@@ -28,12 +29,35 @@ struct WeightFactors {
         rows(p.out_channels),
         columns(p.in_channels * p.y.taps * p.x.taps),
         depth(p.batch * p.y.positions * p.x.positions),
-        taps(p.y.taps * p.x.taps) {}
+        taps(p.y.taps * p.x.taps) {
+    const auto pixels = [](const Axis& axis) {
+      return axis.taps == 1 && axis.first == 0 && axis.step == 1 && axis.positions == axis.size;
+    };
+    whole_pixels = pixels(p.y) && pixels(p.x);
+  }
 
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
     const int64_t plane = p.y.positions * p.x.positions, channels = p.groups * p.out_channels;
     if (p.channels_last) {
-      for (int64_t at = 0; at < terms; ++at) {
+      int64_t at = 0;
+      if constexpr (std::is_same_v<T, C>) {
+        constexpr int kLanes = kVector<C>;
+        // Squares are read whole, beyond these channels but not beyond the image.
+        const int64_t last = depth * channels - (p.groups - 1) * p.out_channels - (row + parts(count, kLanes) * kLanes);
+        for (; at + kLanes <= terms && (k + at + kLanes - 1) * channels <= last; at += kLanes) {
+          for (int64_t r = 0; r < count; r += kLanes) {
+            Vector<C> square[kLanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) square[i] = load(grad + (k + at + i) * channels + row + r);
+            turn<C>(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) {
+              if (r + i < count) VISIONOPS_ISA::store<C>(square[i], to + (r + i) * kRowStride<C> + at);
+            }
+          }
+        }
+      }
+      for (; at < terms; ++at) {
         const T* from = grad + (k + at) * channels + row;
         for (int64_t r = 0; r < count; ++r) to[r * kRowStride<C> + at] = to_compute(from[r]);
       }
@@ -55,8 +79,13 @@ struct WeightFactors {
     C piece[kTileColumns<C> * kTileColumns<C>];
     if (p.channels_last) {
       Position at(p.y, p.x, k);
+      const T* pixel = image + k * p.groups * p.in_channels + column;
       for (int64_t i = 0; i < terms; ++i, at.advance(p.y, p.x), to += kTileColumns<C>) {
-        pack_position(p, image, at, column, count, to);
+        if (whole_pixels) {
+          copy_values(pixel + i * p.groups * p.in_channels, count, to);
+        } else {
+          pack_position(p, image, at, column, count, to);
+        }
         for (int64_t lane = count; lane < kTileColumns<C>; ++lane) to[lane] = C(0);
       }
       return;
@@ -110,6 +139,17 @@ void convolution_weight(const ConvolutionProblem& problem, void* grad_weight, vo
       Product<typename Factors::C, Factors>(factors, scratch).run(from > 0 ? from : 0, to < items ? to : items);
     }
   });
+}
+
+void sum_parts(const void* parts_of, DType dtype, int64_t parts, int64_t count, void* out) {
+  const auto sum = [&](auto* to) {
+    const auto* from = static_cast<decltype(to)>(const_cast<void*>(parts_of));
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+    for (int64_t part = 1; part < parts; ++part) {
+      for (int64_t i = 0; i < count; ++i) to[i] += from[part * count + i];
+    }
+  };
+  dtype == DType::f64 ? sum(static_cast<double*>(out)) : sum(static_cast<float*>(out));
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -17,6 +17,20 @@ VISIONOPS_KERNEL(DepthwiseItems, depthwise_items)
 using Depthwise = void(const ConvolutionProblem& problem, const void* filters, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(Depthwise, depthwise)
 
+/// The gradient of a depthwise convolution by its weight, where channels are last: of `problem`, out is the gradient by
+/// the result. Sums over parts of the positions, each (taps, groups) of Compute<dtype>, `sums` the first of them all;
+/// how many parts there are depends on the problem alone.
+using DepthwiseWeightParts = int64_t(const ConvolutionProblem& problem);
+VISIONOPS_KERNEL(DepthwiseWeightParts, depthwise_weight_parts)
+
+/// Writes the sums of the parts [begin, end).
+using DepthwiseWeight = void(const ConvolutionProblem& problem, void* sums, int64_t begin, int64_t end);
+VISIONOPS_KERNEL(DepthwiseWeight, depthwise_weight)
+
+/// Writes the sums of all parts to the gradient, which has the strides of weight.
+using DepthwiseWeightTotal = void(const ConvolutionProblem& problem, const void* sums, void* grad_weight);
+VISIONOPS_KERNEL(DepthwiseWeightTotal, depthwise_weight_total)
+
 /// A depthwise convolution whose result, never written, is the image of a pointwise one. Of `depthwise`, out does not
 /// matter; of `pointwise`, image does not.
 struct SeparableProblem {

@@ -1,4 +1,4 @@
-// Depthwise convolution on the CPU, alone or feeding a pointwise one: its values go straight into the product's panels.
+// Depthwise convolution on the CPU, from planes or rows of pixels.
 #include "conv/depthwise.h"
 
 #include "conv/depthwise_values.h"
@@ -7,42 +7,21 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-/// The pointwise product of (batch, height, width, channels): its left factor's rows are computed when they are needed.
-template <class T>
-struct SeparableLast : ChannelsLast<T> {
-  using C = Compute<T>;
+/// The same windows, their taps in the order of the pixels: an adjoint's go the other way.
+Axis ascending(Axis axis) {
+  if (axis.tap_step >= 0) return axis;
+  axis.first += (axis.taps - 1) * axis.tap_step;
+  axis.tap_step = -axis.tap_step;
+  axis.weight_first += (axis.taps - 1) * axis.weight_step;
+  axis.weight_step = -axis.weight_step;
+  return axis;
+}
 
-  const ConvolutionProblem& d;
-  const C* filters;
-
-  SeparableLast(const SeparableProblem& problem)
-      : ChannelsLast<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
-
-  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
-    WindowAt<T> windows[kTileRows];
-    Position at(d.y, d.x, row);
-    for (int64_t r = 0; r < count; ++r, at.advance(d.y, d.x)) windows[r] = WindowAt<T>(d, at);
-    depthwise_values(d, windows, count, k, terms, filters, to, kRowStride<C>);
-  }
-};
-
-/// The same of (batch, channels, height, width): panels of the right factor are computed.
-template <class T>
-struct SeparableFirst : ChannelsFirst<T> {
-  using C = Compute<T>;
-
-  const ConvolutionProblem& d;
-  const C* filters;
-
-  SeparableFirst(const SeparableProblem& problem)
-      : ChannelsFirst<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
-
-  void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
-    const int64_t plane = d.y.size * d.x.size;
-    const T* bias = d.bias == nullptr ? nullptr : static_cast<const T*>(d.bias) + k;
-    depthwise_rows(d, static_cast<const T*>(d.image) + k * plane, column, count, terms, filters + k, bias, to);
-  }
-};
+ConvolutionProblem ascending(ConvolutionProblem problem) {
+  problem.y = ascending(problem.y);
+  problem.x = ascending(problem.x);
+  return problem;
+}
 
 template <class T>
 void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
@@ -69,46 +48,37 @@ void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begi
 template <class T>
 void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
   using C = Compute<T>;
-  constexpr int64_t kPositions = 16, kChannels = 8 * kVector<C>;
+  constexpr int64_t kPositions = 2 * kNeighbours, kChannels = 8 * kVector<C>;
   WindowAt<T> windows[kPositions];
-  C values[kPositions * kChannels];
-  const int64_t width = p.x.positions, plane = p.out_height * p.out_width;
+  const int64_t width = p.x.positions, step = p.x.out_step * p.groups;
   for (int64_t row = begin; row < end; ++row) {
+    const int64_t y = row / p.y.positions * p.out_height + p.y.out_first + row % p.y.positions * p.y.out_step;
+    T* out = static_cast<T*>(p.out) + (y * p.out_width + p.x.out_first) * p.groups;
     for (int64_t x = 0; x < width; x += kPositions) {
       const int64_t count = width - x < kPositions ? width - x : kPositions;
       Position at(p.y, p.x, row * width + x);
       for (int64_t r = 0; r < count; ++r, at.advance(p.y, p.x)) windows[r] = WindowAt<T>(p, at);
-      for (int64_t channel = 0; channel < p.groups; channel += kChannels) {
-        const int64_t channels = p.groups - channel < kChannels ? p.groups - channel : kChannels;
-        depthwise_values(p, windows, count, channel, channels, filters, values, kChannels);
-        const int64_t y = p.y.out_first + row % p.y.positions * p.y.out_step;
-        for (int64_t r = 0; r < count; ++r) {
-          const int64_t pixel = y * p.out_width + p.x.out_first + (x + r) * p.x.out_step;
-          T* to = static_cast<T*>(p.out) + (row / p.y.positions * plane + pixel) * p.groups + channel;
-          for (int64_t c = 0; c < channels; ++c) to[c] = from_compute<T>(values[r * kChannels + c]);
+      if constexpr (std::is_same_v<T, C>) {
+        depthwise_values(p, windows, count, 0, p.groups, filters, out + x * step, step);
+      } else {
+        C values[kPositions * kChannels];
+        for (int64_t channel = 0; channel < p.groups; channel += kChannels) {
+          const int64_t channels = p.groups - channel < kChannels ? p.groups - channel : kChannels;
+          depthwise_values(p, windows, count, channel, channels, filters, values, kChannels);
+          for (int64_t r = 0; r < count; ++r) {
+            T* to = out + (x + r) * step + channel;
+            for (int64_t c = 0; c < channels; ++c) to[c] = from_compute<T>(values[r * kChannels + c]);
+          }
         }
       }
     }
   }
 }
 
-template <class F>
-void visit_separable(const SeparableProblem& problem, F&& f) {
-  visit_floating(problem.depthwise.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if (problem.depthwise.channels_last) {
-      const SeparableLast<T> factors(problem);
-      f(factors);
-    } else {
-      const SeparableFirst<T> factors(problem);
-      f(factors);
-    }
-  });
-}
-
 }  // namespace
 
-void depthwise_filters(const ConvolutionProblem& problem, void* filters) {
+void depthwise_filters(const ConvolutionProblem& any, void* filters) {
+  const ConvolutionProblem problem = ascending(any);
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     auto* to = static_cast<Compute<T>*>(filters);
@@ -125,7 +95,8 @@ int64_t depthwise_items(const ConvolutionProblem& problem) {
   return problem.batch * (problem.channels_last ? problem.y.positions : problem.groups);
 }
 
-void depthwise(const ConvolutionProblem& problem, const void* filters, int64_t begin, int64_t end) {
+void depthwise(const ConvolutionProblem& any, const void* filters, int64_t begin, int64_t end) {
+  const ConvolutionProblem problem = ascending(any);
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto* by_tap = static_cast<const Compute<T>*>(filters);
@@ -134,22 +105,6 @@ void depthwise(const ConvolutionProblem& problem, const void* filters, int64_t b
     } else {
       planes<T>(problem, by_tap, begin, end);
     }
-  });
-}
-
-int64_t separable_items(const SeparableProblem& problem) {
-  int64_t items = 0;
-  visit_separable(problem, [&](const auto& factors) {
-    using Factors = std::decay_t<decltype(factors)>;
-    items = Product<typename Factors::C, Factors>(factors, nullptr).items();
-  });
-  return items;
-}
-
-void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end) {
-  visit_separable(problem, [&](const auto& factors) {
-    using Factors = std::decay_t<decltype(factors)>;
-    Product<typename Factors::C, Factors>(factors, scratch).run(begin, end);
   });
 }
 

@@ -54,33 +54,86 @@ struct Clamp {
         exact(activation == Activation::none || activation == Activation::relu || activation == Activation::relu6) {}
 };
 
-/// One vector of channels of `count` positions by a 3x3 filter, which stays in registers, clamped.
-template <class C>
-static inline void nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                             const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+/// `channels` channels, whole vectors, from `channel` on, of kCount neighbouring positions by a 3x3 filter: what the
+/// columns of pixels meet goes into the sums of all positions at once. Of one position alone, taps may lie apart.
+template <int kCount, int kStep, class C>
+static void nine_taps(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
+                      const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+  constexpr int kColumns = (kCount - 1) * kStep + 3;
+  const int64_t pixel = p.groups, line = p.x.size * pixel;
   const Vector<C> low = Vector<C>{} + clamp.low, high = Vector<C>{} + clamp.high;
-  const Vector<C> bias = p.bias == nullptr ? Vector<C>{} : load(static_cast<const C*>(p.bias) + channel);
-  Vector<C> filter[9];
-  int64_t offset[9];
-#pragma GCC unroll 9
-  for (int tap = 0; tap < 9; ++tap) {
-    filter[tap] = load(filters + tap * p.groups + channel);
-    offset[tap] = (tap / 3 * p.y.tap_step * p.x.size + tap % 3 * p.x.tap_step) * p.groups + channel;
+  bool rows[3], columns[kColumns];
+  for (int i = 0; i < 3; ++i) {
+    const int64_t y = first.y + i * p.y.tap_step;
+    rows[i] = y >= 0 && y < p.y.size;
   }
-  for (int64_t r = 0; r < count; ++r) {
-    Vector<C> sum = bias;
-    if (windows[r].inside) {
-#pragma GCC unroll 9
-      for (int tap = 0; tap < 9; ++tap) sum += load(windows[r].corner + offset[tap]) * filter[tap];
-    } else {
-      each_tap(p, windows[r], [&](int64_t tap, int64_t from) {
-        sum += load(windows[r].corner + from + channel) * load(filters + tap * p.groups + channel);
-      });
+  for (int c = 0; c < kColumns; ++c) {
+    const int64_t x = first.x + c * p.x.tap_step;
+    columns[c] = x >= 0 && x < p.x.size;
+  }
+  const C* bias = static_cast<const C*>(p.bias);
+  for (const int64_t end = channel + channels; channel < end; channel += kVector<C>, to += kVector<C>) {
+    Vector<C> sums[kCount];
+#pragma GCC unroll 8
+    for (int r = 0; r < kCount; ++r) sums[r] = bias == nullptr ? Vector<C>{} : load(bias + channel);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+      if (!rows[i]) continue;
+      const C* row = first.corner + i * p.y.tap_step * line + channel;
+      Vector<C> filter[3];
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) filter[j] = load(filters + (i * 3 + j) * pixel + channel);
+#pragma GCC unroll 16
+      for (int c = 0; c < kColumns; ++c) {
+        if (!columns[c]) continue;
+        const Vector<C> value = load(row + c * p.x.tap_step * pixel);
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; ++j) {
+          const int r = (c - j) / kStep;
+          if (c >= j && r * kStep == c - j && r < kCount) sums[r] += value * filter[j];
+        }
+      }
     }
-    // Written so that a NaN goes through.
-    sum = sum < low ? low : sum;
-    sum = sum > high ? high : sum;
-    store<C>(sum, to + r * stride);
+#pragma GCC unroll 8
+    for (int r = 0; r < kCount; ++r) {
+      // Written so that a NaN goes through.
+      Vector<C> sum = sums[r] < low ? low : sums[r];
+      sum = sum > high ? high : sum;
+      store<C>(sum, to + r * stride);
+    }
+  }
+}
+
+// Neighbouring positions that share what they load.
+constexpr int kNeighbours = 7;
+
+template <class C>
+using NineTaps = void(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
+                      const C* filters, const Clamp<C>& clamp, C* to, int64_t stride);
+
+/// The kernel for `count` neighbours, up to kNeighbours.
+template <int kStep, class C, int kCount = kNeighbours>
+static NineTaps<C>* nine_taps_for(int64_t count) {
+  if constexpr (kCount > 1) {
+    if (count < kCount) return nine_taps_for<kStep, C, kCount - 1>(count);
+  }
+  return nine_taps<kCount, kStep, C>;
+}
+
+/// The same of `count` positions.
+template <class C>
+static void by_nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
+                         int64_t channels, const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+  const bool sharing = p.x.tap_step == 1 && (p.x.step == 1 || p.x.step == 2);
+  for (int64_t r = 0; r < count;) {
+    int64_t neighbours = 1;
+    while (sharing && neighbours < kNeighbours && r + neighbours < count &&
+           windows[r + neighbours].x == windows[r + neighbours - 1].x + p.x.step) {
+      ++neighbours;
+    }
+    NineTaps<C>* kernel = p.x.step == 1 ? nine_taps_for<1, C>(neighbours) : nine_taps_for<2, C>(neighbours);
+    kernel(p, windows[r], channel, channels, filters, clamp, to + r * stride, stride);
+    r += neighbours;
   }
 }
 
@@ -106,15 +159,17 @@ template <class T, class C>
 static void depthwise_values(const ConvolutionProblem& p, const WindowAt<T>* windows, int64_t count, int64_t channel,
                              int64_t channels, const C* filters, C* to, int64_t stride) {
   int64_t done = 0;
+  const T* bias = static_cast<const T*>(p.bias);
   if constexpr (std::is_same_v<T, C>) {
-    const Clamp<C> clamp(p.activation);
-    if (clamp.exact && p.y.taps == 3 && p.x.taps == 3) {
-      for (; done + kVector<C> <= channels; done += kVector<C>) {
-        nine_taps(p, windows, count, channel + done, filters, clamp, to + done, stride);
+    if (p.y.taps == 3 && p.x.taps == 3 && channels >= kVector<C>) {
+      done = channels / kVector<C> * kVector<C>;
+      const Clamp<C> clamp(p.activation);
+      by_nine_taps(p, windows, count, channel, done, filters, clamp, to, stride);
+      for (int64_t r = 0; r < count && !clamp.exact; ++r) {
+        activate_values<C, C>(p.activation, to + r * stride, nullptr, 0, done, to + r * stride);
       }
     }
   }
-  const T* bias = static_cast<const T*>(p.bias);
   constexpr int64_t kChunk = 4 * kVector<C>;
   for (; done < channels; done += kChunk) {
     const int64_t chunk = channels - done < kChunk ? channels - done : kChunk;

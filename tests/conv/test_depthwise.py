@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -45,6 +48,46 @@ def test_separable_is_both_convolutions_of_torch(
     alone = depthwise_conv2d(x, first, None, stride, padding, backend="native")
     whole = F.conv2d(x, first, None, stride, padding, 1, channels)
     torch.testing.assert_close(alone, whole, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("channels", "filters"), [(1200, 290), (5000, 40)])
+def test_sums_longer_than_scratch_are_taken_in_parts(channels: int, filters: int, layout: torch.memory_format) -> None:
+    x = torch.randn(2, channels, 5, 9).to(memory_format=layout)
+    first, second = torch.randn(channels, 1, 3, 3), torch.randn(filters, channels, 1, 1) / channels**0.5
+    expected = F.conv2d(F.hardswish(F.conv2d(x, first, None, 2, 1, 1, channels)), second)
+    actual = depthwise_separable_conv2d(x, first, second, stride=2, padding=1, depthwise_activation="hardswish")
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@settings(deadline=None, max_examples=25)
+@given(
+    st.tuples(st.integers(1, 2), st.integers(1, 40), st.integers(1, 9), st.integers(1, 9)),
+    st.integers(1, 140),
+    st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from(LAYOUTS),
+    st.booleans(),
+)
+def test_triton_is_native(
+    shape: tuple[int, ...], filters: int, kernel: Any, stride: Any, layout: torch.memory_format, shifted: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(memory_format=layout)
+    first = torch.randn(shape[1], 1, *kernel, generator=generator)
+    second = torch.randn(filters, shape[1], 1, 1, generator=generator) / shape[1] ** 0.5
+    norm = (None, torch.randn(shape[1], generator=generator)) if shifted else None
+    options: Any = {"stride": stride, "padding": (kernel[0] // 2, kernel[1] // 2)}
+
+    def call(device: str, backend: str) -> Tensor:
+        moved = options | {"depthwise_norm": None if norm is None else (None, norm[1].to(device))}
+        tensors = (t.to(device) for t in (x, first, second))
+        return depthwise_separable_conv2d(*tensors, **moved, pointwise_activation="relu6", backend=backend)
+
+    native, triton = call("cpu", "native"), call("cuda" if torch.cuda.is_available() else "cpu", "triton")
+    torch.testing.assert_close(triton.cpu(), native, rtol=1e-4, atol=1e-4)
+    assert triton.stride() == native.stride()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -95,6 +138,34 @@ def test_the_fused_operation_has_its_schema_and_shape_rule() -> None:
     for x in (X, X.to(memory_format=torch.channels_last)):
         arguments = (x, D, NORM[1], P, None, [2, 1], [1, 1, 0, 1], [1, 1], 1, 0)
         torch.library.opcheck(operation, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("shape", [(1, 1024, 7, 1024), (2, 144, 56, 24), (1, 512, 14, 512)])
+def test_scratch_memory_is_at_most_a_megabyte_a_thread(shape: tuple[int, ...], threads: int) -> None:
+    code = f"""
+import re, torch, visionops
+torch.set_num_threads({threads})
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read()).group(1))
+def block(batch, channels, side, filters):
+    x = torch.ones(batch, channels, side, side).to(memory_format=torch.channels_last)
+    return x, torch.ones(channels, 1, 3, 3), torch.ones(filters, channels, 1, 1)
+def call(*block):
+    return visionops.depthwise_separable_conv2d(*block, padding=1, backend="native")
+big = block{shape}
+# What is loaded and started once, threads of torch among them; their scratch is what is measured.
+torch.ones(1 << 22).exp_()
+call(*block(1, 1, 8, 1))
+result = torch.ones({shape[0]}, {shape[3]}, {shape[2]}, {shape[2]})
+del result
+before = peak()
+call(*big)
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) <= threads * 1024
 
 
 def test_one_image_without_a_batch() -> None:

@@ -66,7 +66,7 @@ def _eager(module: nn.Module, x: Tensor) -> Tensor:
     names = {"hardswish": nn.functional.hardswish, "relu": torch.relu, "relu6": nn.functional.relu6, None: lambda x: x}
 
     def layer(conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: str | None, x: Tensor) -> Tensor:
-        return names[activation](norm(nn.Conv2d.forward(conv, x)))
+        return names[activation](nn.BatchNorm2d.forward(norm, nn.Conv2d.forward(conv, x)))
 
     if isinstance(module, PointwiseConv2d):
         return layer(module.conv, module.norm, module.activation, x)
@@ -78,7 +78,7 @@ def _eager(module: nn.Module, x: Tensor) -> Tensor:
     return x + out if module.adds else out
 
 
-# nn.Conv2d.forward on a visionops module calls torch's convolution.
+# The forward of nn.Conv2d or nn.BatchNorm2d on a visionops module is torch's.
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
 def test_eval_mode_is_torchs_layer_by_layer(module: nn.Module, layout: torch.memory_format) -> None:

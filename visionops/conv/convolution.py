@@ -10,8 +10,8 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._codes import ACTIVATIONS
-from visionops._layout import empty_image
-from visionops._op import ATEN, NATIVE, ONCE, TRITON, Gradient, Op, batch_first
+from visionops._layout import empty_image, is_channels_last
+from visionops._op import ATEN, NATIVE, ONCE, TRITON, Gradient, Op, batch_first, needs_autograd
 from visionops.conv.window import positions
 
 # Their slope shows in their result; of the others the value before is computed again.
@@ -179,6 +179,8 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     pointwise = weight.shape[2] == 1 and weight.shape[3] == 1
     if input.dtype == torch.float32:
         native = groups == 1 and pointwise
+        if groups == input.shape[1] == weight.shape[0] and weight.shape[2] == 3 and weight.shape[3] == 3:
+            native = is_channels_last(input) and needs_autograd((input, weight))  # torch's backward is slow
     else:
         native = groups == 1 and not pointwise and input.dtype == torch.float64
     return None if native else "aten"

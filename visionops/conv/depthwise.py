@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
-from visionops._op import NATIVE, Op, needs_autograd
+from visionops._op import NATIVE, TRITON, Op, needs_autograd
 from visionops.conv.conv2d import conv2d
-from visionops.conv.convolution import CONV2D, check_weight
+from visionops.conv.convolution import CONV2D, check_weight, preferred
 from visionops.conv.window import image, padding_of, positions
 
 Norm = tuple[Tensor | None, Tensor]
@@ -36,7 +37,7 @@ def _fake(
 
 
 # For inference alone: whoever wants a gradient gets the two convolutions, whose middle has to be kept.
-DEPTHWISE_SEPARABLE_CONV2D = Op("depthwise_separable_conv2d", fake=_fake, backends=(NATIVE,))
+DEPTHWISE_SEPARABLE_CONV2D = Op("depthwise_separable_conv2d", fake=_fake, backends=(NATIVE, TRITON))
 
 
 @CONV2D.public
@@ -142,7 +143,8 @@ def depthwise_separable_conv2d(
     out = pointwise_activation(scale2 * pointwise_conv2d(middle) + shift2).
 
     The middle is never written: its values are computed as the pointwise product takes them, in cache. Where a
-    gradient is asked for, the two convolutions run one after the other.
+    gradient is asked for, the two convolutions run one after the other, as for bfloat16 on the CPU unless a backend is
+    named.
 
     Args:
         input: (B, C, H, W) or (C, H, W) floating, of either layout; channels last is the faster one.
@@ -156,7 +158,7 @@ def depthwise_separable_conv2d(
         depthwise_activation: A name or None, as in `conv2d`.
         pointwise_norm: (scale, shift), each (O,); or None.
         pointwise_activation: A name or None.
-        backend: "native", or None for the first that can run.
+        backend: "native", "triton", or None for the first that can run.
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout. Differentiable in every tensor, any number of
@@ -195,9 +197,12 @@ def depthwise_separable_conv2d(
     first = _folded("depthwise_norm", depthwise_weight, depthwise_norm)
     second = _folded("pointwise_norm", pointwise_weight, pointwise_norm)
     codes = ACTIVATIONS[depthwise_activation], ACTIVATIONS[pointwise_activation]
-    if needs_autograd((images, *first, *second)):
-        middle = CONV2D(images, *first, steps, sides, gaps, channels, codes[0], backend=backend)
-        out: Tensor = CONV2D(middle, *second, [1, 1], [0, 0, 0, 0], [1, 1], 1, codes[1], backend=backend)
+    # Torch multiplies bfloat16 as it is, which wins against keeping the middle in cache.
+    narrow = backend is None and images.is_cpu and images.dtype == torch.bfloat16
+    if narrow or needs_autograd((images, *first, *second)):
+        backends = backend or preferred(images, first[0], channels), backend or preferred(images, second[0], 1)
+        middle = CONV2D(images, *first, steps, sides, gaps, channels, codes[0], backend=backends[0])
+        out: Tensor = CONV2D(middle, *second, [1, 1], [0, 0, 0, 0], [1, 1], 1, codes[1], backend=backends[1])
     else:
         out = DEPTHWISE_SEPARABLE_CONV2D(images, *first, *second, steps, sides, gaps, *codes, backend=backend)
     return out if input.ndim == 4 else out[0]

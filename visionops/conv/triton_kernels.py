@@ -18,11 +18,14 @@ from visionops._layout import is_channels_last
 from visionops._op import INTERPRETED
 from visionops._triton_launch import launch
 from visionops.conv.triton_products import activation_kernel, depthwise_kernel, product_kernel, weight_kernel
+from visionops.conv.triton_separable import separable_kernel
 from visionops.conv.window import positions
 
 # The interpreter takes as long for a small block as for a large one.
 _POSITIONS, _FILTERS, _CHANNELS, _TERMS = (1024, 64, 64, 512) if INTERPRETED else (64, 64, 32, 32)
 _VALUES = 8192 if INTERPRETED else 1024
+# Of a product whose left factor is computed again for each block of filters.
+_SEPARABLE_FILTERS = 128
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,39 @@ def conv2d_weight(
     return out
 
 
+def depthwise_separable_conv2d(
+    input: Tensor,
+    depthwise_weight: Tensor,
+    depthwise_bias: Tensor | None,
+    pointwise_weight: Tensor,
+    pointwise_bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    depthwise_activation: int,
+    pointwise_activation: int,
+) -> Tensor:
+    """The operation `depthwise_separable_conv2d` on this backend."""
+    y, x = _axes((input.shape[2], input.shape[3]), depthwise_weight.shape[2:], stride, padding, dilation)
+    filters, channels = pointwise_weight.shape[:2]
+    out = _empty(input, filters, y.positions, x.positions)
+    count = input.shape[0] * y.positions * x.positions
+    if out.numel() == 0:
+        return out
+    launch(
+        separable_kernel, (triton.cdiv(count, _POSITIONS) * triton.cdiv(filters, _SEPARABLE_FILTERS),),
+        input, depthwise_weight, _or_any(depthwise_bias, input), pointwise_weight, _or_any(pointwise_bias, input), out,
+        count, channels, filters,
+        *astuple(y)[:6], *astuple(x)[:6], *input.stride(),
+        depthwise_weight.stride(0), *depthwise_weight.stride()[2:], *pointwise_weight.stride()[:2], *out.stride(),
+        HAS_FILTER_BIAS=depthwise_bias is not None, HAS_BIAS=pointwise_bias is not None,
+        MIDDLE=depthwise_activation, ACTIVATION=pointwise_activation,
+        COMPUTE=_compute(input.dtype), WIDEN=INTERPRETED,
+        POSITIONS=_POSITIONS, FILTERS=_SEPARABLE_FILTERS, CHANNELS=_CHANNELS,
+    )  # fmt: skip
+    return out
+
+
 def activation_backward(grad: Tensor, value: Tensor, activation: int) -> Tensor:
     """The operation `activation_backward` on this backend."""
     out = _empty(value, *value.shape[1:])
@@ -140,12 +176,11 @@ def _convolve(
     count, channels, filters = input.shape[0] * y.positions * x.positions, input.shape[1] // groups, out.shape[1]
     if count == 0 or filters == 0:
         return
-    bias_or_any = weight if bias is None else bias.contiguous()
     constants = {"HAS_BIAS": bias is not None, "ACTIVATION": activation, "COMPUTE": _compute(input.dtype)}
     if channels == 1 and group_stride is None:
         launch(
             depthwise_kernel, (triton.cdiv(count, _POSITIONS) * triton.cdiv(filters, _CHANNELS),),
-            input, weight, bias_or_any, out,
+            input, weight, _or_any(bias, weight), out,
             count, filters, filters // groups,
             *astuple(y), *astuple(x), *input.stride(), strides[0], *strides[2:], *out.stride(),
             **constants, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS,
@@ -154,7 +189,7 @@ def _convolve(
     each = filters // groups
     launch(
         product_kernel, (groups * triton.cdiv(count, _POSITIONS) * triton.cdiv(each, _FILTERS),),
-        input, weight, bias_or_any, out,
+        input, weight, _or_any(bias, weight), out,
         count, channels, each,
         *astuple(y), *astuple(x), *input.stride(),
         each * strides[0] if group_stride is None else group_stride, *strides, *out.stride(),
@@ -197,6 +232,11 @@ def _empty(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
     shape = (like.shape[0], channels, height, width)
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def _or_any(bias: Tensor | None, any_other: Tensor) -> Tensor:
+    """A bias as a kernel reads it; where there is none, what it gets instead and does not read."""
+    return any_other if bias is None else bias.contiguous()
 
 
 def _compute(dtype: torch.dtype) -> tl.dtype:

@@ -5,22 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops.conv import conv2d, depthwise_separable_conv2d
-
-_FUNCTIONS: dict[str | None, Any] = {
-    "relu": F.relu_,
-    "leaky_relu": F.leaky_relu_,
-    "relu6": lambda x: F.relu6(x, inplace=True),
-    "silu": F.silu,
-    "hardswish": F.hardswish,
-    "gelu": F.gelu,
-    None: lambda x: x,
-}
+from visionops.nn.norm import BatchNorm2d
 
 
 class Conv2d(nn.Conv2d):
@@ -145,14 +135,13 @@ class PointwiseConv2d(_Folding):
     ) -> None:
         super().__init__()
         self.conv = Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, eps, momentum)
-        _check.one_of("activation", activation, ACTIVATIONS)
+        self.norm = BatchNorm2d(out_channels, eps, momentum, activation=activation)
         self.activation = activation
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H, W)."""
         if self.training:
-            return _FUNCTIONS[self.activation](self.norm(self.conv(input)))  # type: ignore[no-any-return]
+            return self.norm(self.conv(input))  # type: ignore[no-any-return]
         folded = self._of_eval_mode()
         return conv2d(input, folded["weight"], folded["bias"], activation=self.activation)
 
@@ -196,27 +185,23 @@ class DepthwiseSeparableConv2d(_Folding):
         kernel, gaps = _check.pair("kernel_size", kernel_size, 1), _check.pair("dilation", dilation, 1)
         if any(k % 2 == 0 for k in kernel):
             raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size!r}")
-        for name, activation in (
-            ("depthwise_activation", depthwise_activation),
-            ("pointwise_activation", pointwise_activation),
-        ):
-            _check.one_of(name, activation, ACTIVATIONS)
+        _check.one_of("depthwise_activation", depthwise_activation, ACTIVATIONS)
+        _check.one_of("pointwise_activation", pointwise_activation, ACTIVATIONS)
         padding = tuple(g * (k // 2) for k, g in zip(kernel, gaps, strict=True))
         self.depthwise = Conv2d(
             in_channels, in_channels, tuple(kernel), stride, padding, tuple(gaps), in_channels, bias=False
         )
-        self.depthwise_norm = nn.BatchNorm2d(in_channels, eps, momentum)
+        self.depthwise_norm = BatchNorm2d(in_channels, eps, momentum, activation=depthwise_activation)
         self.depthwise_activation = depthwise_activation
         self.pointwise = Conv2d(in_channels, out_channels, 1, bias=False)
-        self.pointwise_norm = nn.BatchNorm2d(out_channels, eps, momentum)
+        self.pointwise_norm = BatchNorm2d(out_channels, eps, momentum, activation=pointwise_activation)
         self.pointwise_activation = pointwise_activation
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H', W')."""
         if self.training:
-            middle = _FUNCTIONS[self.depthwise_activation](self.depthwise_norm(self.depthwise(input)))
-            out = self.pointwise_norm(self.pointwise(middle))
-            return _FUNCTIONS[self.pointwise_activation](out)  # type: ignore[no-any-return]
+            middle = self.depthwise_norm(self.depthwise(input))
+            return self.pointwise_norm(self.pointwise(middle))  # type: ignore[no-any-return]
         folded = self._of_eval_mode()
         return depthwise_separable_conv2d(
             input,

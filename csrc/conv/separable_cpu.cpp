@@ -1,0 +1,113 @@
+// A depthwise convolution feeding a pointwise one on the CPU: its values go straight into the product, in cache.
+#include "conv/depthwise.h"
+#include "conv/depthwise_values.h"
+#include "conv/finished_product.h"
+
+namespace visionops::VISIONOPS_ISA {
+namespace {
+
+/// Rows that are computed: the depthwise values of neighbouring positions, where channels are last.
+template <class T>
+struct DepthwiseRows {
+  using C = Compute<T>;
+
+  const ConvolutionProblem& d;
+  const C* filters;
+
+  explicit DepthwiseRows(const SeparableProblem& problem)
+      : d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
+
+  void fill(int64_t row, int64_t rows, C* to, int64_t step) const { fill(row, rows, 0, d.groups, to, step); }
+
+  void fill(int64_t row, int64_t rows, int64_t channel, int64_t channels, C* to, int64_t step) const {
+    WindowAt<T> windows[kTileRows];
+    Position at(d.y, d.x, row);
+    for (int64_t i = 0; i < rows; ++i, at.advance(d.y, d.x)) windows[i] = WindowAt<T>(d, at);
+    depthwise_values(d, windows, rows, channel, channels, filters, to, step);
+  }
+
+  // The pixels of each window's lower right corner, which no window before it has met.
+  void prefetch(int64_t row, int64_t rows) const {
+    const int64_t first_i = d.y.taps > d.y.step ? d.y.taps - d.y.step : 0;
+    const int64_t first_j = d.x.taps > d.x.step ? d.x.taps - d.x.step : 0;
+    Position at(d.y, d.x, row);
+    for (int64_t r = 0; r < rows; ++r, at.advance(d.y, d.x)) {
+      const WindowAt<T> window(d, at);
+      for (int64_t i = first_i; i < d.y.taps; ++i) {
+        const int64_t y = window.y + i * d.y.tap_step;
+        if (y < 0 || y >= d.y.size) continue;
+        for (int64_t j = first_j; j < d.x.taps; ++j) {
+          const int64_t x = window.x + j * d.x.tap_step;
+          if (x < 0 || x >= d.x.size) continue;
+          const T* pixel = window.corner + (i * d.y.tap_step * d.x.size + j * d.x.tap_step) * d.groups;
+          for (int64_t c = 0; c < d.groups; c += kLine / sizeof(T)) prefetch_line(pixel + c);
+        }
+      }
+    }
+  }
+};
+
+/// For sums too long for the scratch: factors of a product that takes them in parts.
+template <class T>
+struct SeparableLast : ChannelsLast<T> {
+  using C = Compute<T>;
+
+  DepthwiseRows<T> values;
+
+  explicit SeparableLast(const SeparableProblem& problem) : ChannelsLast<T>(problem.pointwise, 0), values(problem) {}
+
+  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
+    values.fill(row, count, k, terms, to, kRowStride<C>);
+  }
+};
+
+/// (batch, channels, height, width): panels of the right factor are computed.
+template <class T>
+struct SeparableFirst : ChannelsFirst<T> {
+  using C = Compute<T>;
+
+  const ConvolutionProblem& d;
+  const C* filters;
+
+  SeparableFirst(const SeparableProblem& problem)
+      : ChannelsFirst<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
+
+  void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
+    const int64_t plane = d.y.size * d.x.size;
+    const T* bias = d.bias == nullptr ? nullptr : static_cast<const T*>(d.bias) + k;
+    depthwise_rows(d, static_cast<const T*>(d.image) + k * plane, column, count, terms, filters + k, bias, to);
+  }
+};
+
+/// Calls f with the product of the problem.
+template <class F>
+void visit_separable(const SeparableProblem& problem, void* scratch, F&& f) {
+  visit_floating(problem.depthwise.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = Compute<T>;
+    using Finished = FinishedProduct<T, DepthwiseRows<T>>;
+    if (!problem.depthwise.channels_last) {
+      const SeparableFirst<T> factors(problem);
+      f(Product<C, SeparableFirst<T>>(factors, scratch));
+    } else if (Finished::panels_fitting(problem.depthwise.groups) > 0) {
+      f(Finished(problem.pointwise, DepthwiseRows<T>(problem), scratch));
+    } else {
+      const SeparableLast<T> factors(problem);
+      f(Product<C, SeparableLast<T>>(factors, scratch));
+    }
+  });
+}
+
+}  // namespace
+
+int64_t separable_items(const SeparableProblem& problem) {
+  int64_t items = 0;
+  visit_separable(problem, nullptr, [&](const auto& product) { items = product.items(); });
+  return items;
+}
+
+void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end) {
+  visit_separable(problem, scratch, [&](const auto& product) { product.run(begin, end); });
+}
+
+}  // namespace visionops::VISIONOPS_ISA
