@@ -174,14 +174,15 @@ ACTIVATION_BACKWARD = Op(
 
 def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     """The backend that was measured faster for such a convolution: torch's where a vendor's kernels win."""
-    if input.device.type != "cpu" or input.dtype == torch.float16:
+    dtype = input.dtype
+    if not input.is_cpu or dtype is torch.float16:
         return None  # torch converts no float16 to float32 by the panel
-    pointwise = weight.shape[2] == 1 and weight.shape[3] == 1
-    if input.dtype == torch.float32:
-        native = groups == 1 and pointwise
-    else:
-        native = groups == 1 and not pointwise and input.dtype == torch.float64
-    return None if native else "aten"
+    if groups != 1:
+        return "aten"
+    _, channels, height, width = weight.shape
+    pointwise = height == 1 and width == 1
+    wins = {torch.float32: pointwise and channels < 1024, torch.float64: not pointwise}
+    return None if wins.get(dtype) else "aten"
 
 
 def check_weight(
@@ -189,21 +190,24 @@ def check_weight(
 ) -> None:
     """Raise unless weight and bias fit (B, C, H, W): (O, C / groups, kh, kw), transposed (C, O / groups, kh, kw)."""
     _check.is_a(name, weight, Tensor)
+    shape = weight.shape
     letters = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
-    _check.ndim(name, weight, 4, letters)
+    if len(shape) != 4:
+        _check.ndim(name, weight, 4, letters)
     _same_kind(name, weight, input)
-    _check.count("groups", groups)
+    if type(groups) is not int:
+        _check.count("groups", groups)
     channels = input.shape[1]
-    if groups < 1 or channels % groups or weight.shape[0] % groups:
-        counts = f"{channels} channels" if transposed else f"{channels} and {weight.shape[0]} channels"
+    if groups < 1 or channels % groups or shape[0] % groups:
+        counts = f"{channels} channels" if transposed else f"{channels} and {shape[0]} channels"
         raise ValueError(f"groups: expected a divisor of {counts}, got {groups}")
     expected = channels if transposed else channels // groups
-    if weight.shape[0 if transposed else 1] != expected:
+    if shape[0 if transposed else 1] != expected:
         raise ValueError(
             f"{name}: expected shape {letters} with C={channels} and groups={groups}, got {_check.describe(weight)}"
         )
     if bias is not None:
-        outputs = weight.shape[1] * groups if transposed else weight.shape[0]
+        outputs = shape[1] * groups if transposed else shape[0]
         _check.is_a("bias", bias, Tensor)
         if tuple(bias.shape) != (outputs,):
             raise ValueError(f"bias: expected shape (O,) with O={outputs}, got {_check.describe(bias)}")
@@ -211,5 +215,7 @@ def check_weight(
 
 
 def _same_kind(name: str, value: Tensor, input: Tensor) -> None:
+    if value.dtype is input.dtype and value.device == input.device:
+        return
     _check.same_device(name, value, "input", input)
     _check.dtype(name, value, (input.dtype,), f"{input.dtype} as input")

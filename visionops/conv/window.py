@@ -10,14 +10,25 @@ from visionops import _check
 from visionops._op import FLOATING
 
 
+def steps(name: str, value: Any) -> list[int]:
+    """(height, width) of an argument that is one integer or two, 1 or more."""
+    if type(value) is int and value > 0:  # mostly
+        return [value, value]
+    return _check.pair(name, value, 1)
+
+
 def sides(name: str, value: Any) -> list[int]:
     """(top, bottom, left, right) of a padding that is one integer or two."""
+    if type(value) is int and value >= 0:  # mostly
+        return [value, value, value, value]
     height, width = _check.pair(name, value, 0)
     return [height, height, width, width]
 
 
 def padding_of(value: Any, kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
     """(top, bottom, left, right) of a padding that may be "valid" or "same" too; of an odd sum the larger half last."""
+    if not isinstance(value, str):
+        return sides("padding", value)
     if value == "valid":
         return [0, 0, 0, 0]
     if value == "same":
@@ -25,9 +36,7 @@ def padding_of(value: Any, kernel: list[int], stride: list[int], dilation: list[
             raise ValueError(f"padding: 'same' expects stride 1, got {tuple(stride)}")
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [half for t in total for half in (t // 2, t - t // 2)]
-    if isinstance(value, str):
-        raise ValueError(f"padding: expected integers, 'same' or 'valid', got {value!r}")
-    return sides("padding", value)
+    raise ValueError(f"padding: expected integers, 'same' or 'valid', got {value!r}")
 
 
 def positions(
