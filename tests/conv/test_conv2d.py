@@ -121,8 +121,9 @@ def test_gradients_through_every_activation(activation: str, backend: str, layou
         first.sum().backward()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_which_backend_ran(backend: str) -> None:
+def ran(*args: Any, **kwargs: Any) -> list[str]:
+    """The operations of this library that a call of conv2d runs."""
+
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             names.append(func.name())
@@ -130,8 +131,33 @@ def test_which_backend_ran(backend: str) -> None:
 
     names: list[str] = []
     with Recorder():
-        conv2d(X, W, backend=backend)
-    assert [name for name in names if name.startswith("visionops::")] == [f"visionops::conv2d_{backend}"]
+        conv2d(*args, **kwargs)
+    return [name for name in names if name.startswith("visionops::")]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_which_backend_ran(backend: str) -> None:
+    assert ran(X, W, backend=backend) == [f"visionops::conv2d_{backend}"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "kernel", "groups", "backend"),
+    [
+        (torch.float32, 4, 1, 1, "native"),
+        (torch.float32, 1024, 1, 1, "aten"),
+        (torch.float32, 4, 3, 1, "aten"),
+        (torch.float32, 4, 1, 2, "aten"),
+        (torch.float64, 4, 3, 1, "native"),
+        (torch.float64, 4, 1, 1, "aten"),
+        (torch.float16, 4, 3, 1, "native"),
+        (torch.bfloat16, 4, 3, 1, "aten"),
+    ],
+)
+def test_the_default_is_the_backend_that_was_measured_faster(
+    dtype: torch.dtype, channels: int, kernel: int, groups: int, backend: str
+) -> None:
+    x, w = torch.ones(1, channels, 3, 3, dtype=dtype), torch.ones(2, channels // groups, kernel, kernel, dtype=dtype)
+    assert ran(x, w, groups=groups) == [f"visionops::conv2d_{backend}"]
 
 
 def test_no_filters_and_no_channels() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
 from visionops._op import NATIVE, Op, needs_autograd
-from visionops.conv.convolution import CONV2D, preferred
+from visionops.conv.convolution import preferred
 from visionops.conv.window import padding_of, positions, steps
 
 # As in csrc/conv/winograd.h: a block of so many channels fits into the scratch.
@@ -42,18 +42,22 @@ class PackedConv2d:
         self, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, activation: str | None
     ) -> None:
         """The arguments of `conv2d`, but for the input and the bias."""
-        self.weight, self.writes, self.dtype = weight, _writes(weight), weight.dtype
-        self.groups, self.activation = groups, ACTIVATIONS[activation]
-        self.stride, self.dilation = steps("stride", stride), steps("dilation", dilation)
-        kernel = list(weight.shape[2:])
-        self.padding = padding_of(padding, kernel, self.stride, self.dilation)
-        self.channels = weight.shape[1] * groups
-        self.least_height, self.least_width = (
-            self.dilation[side] * (kernel[side] - 1) + 1 - self.padding[2 * side] - self.padding[2 * side + 1]
-            for side in range(2)
+        self._arguments = weight, stride, padding, dilation, groups, activation
+        self._weight, self._writes, self._dtype = weight, _writes(weight), weight.dtype
+        kernel, strides, gaps = list(weight.shape[2:]), steps("stride", stride), steps("dilation", dilation)
+        around = padding_of(padding, kernel, strides, gaps)
+        self._channels = weight.shape[1] * groups
+        self._least_height, self._least_width = (
+            gaps[side] * (kernel[side] - 1) + 1 - around[2 * side] - around[2 * side + 1] for side in range(2)
         )
-        self.backend = preferred(weight, weight, groups)
-        self.filters = self._transformed() if kernel == [3, 3] else None
+        self.filters = _transformed(weight) if (kernel, strides, gaps, groups) == ([3, 3], [1, 1], [1, 1], 1) else None
+        self._rest: tuple[Any, ...] = strides, around, gaps, groups, ACTIVATIONS[activation]
+        backend = preferred(weight, weight, groups) or "native"
+        if self.filters is not None:
+            self._rest = weight.shape[0], around, ACTIVATIONS[activation]
+            backend = "winograd_native"
+        # Whether a gradient is asked for is known before: it needs no Op to choose.
+        self._operation = getattr(torch.ops.visionops, f"conv2d_{backend}").default if _runs_here(weight) else None
 
     def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """The result for a batch of images; None where `conv2d` has to do it: with a gradient, or say what is wrong.
@@ -61,32 +65,33 @@ class PackedConv2d:
         Raises:
             RuntimeError: this is not the weight that was packed, or it was written since.
         """
-        if weight is not self.weight or _writes(weight) != self.writes:
+        if weight is not self._weight or _writes(weight) != self._writes:
             raise RuntimeError("weight: changed after prepack(), call it again, or unpack()")
-        if input.dtype is not self.dtype or weight.dtype is not self.dtype or not input.is_cpu or input.ndim != 4:
+        if input.dtype is not self._dtype or weight.dtype is not self._dtype or not input.is_cpu or input.ndim != 4:
             return None
         _, channels, height, width = input.shape
-        if channels != self.channels or height < self.least_height or width < self.least_width:
+        if channels != self._channels or height < self._least_height or width < self._least_width:
             return None
-        if needs_autograd((input, weight, bias)):
+        if self._operation is None or needs_autograd((input, weight, bias)):
             return None
-        out: Tensor
-        if self.filters is None:
-            window = self.stride, self.padding, self.dilation, self.groups
-            out = CONV2D(input, weight, bias, *window, self.activation, backend=self.backend)
-        else:
-            out = CONV2D_WINOGRAD(input, self.filters, bias, weight.shape[0], self.padding, self.activation)
+        out: Tensor = self._operation(input, weight if self.filters is None else self.filters, bias, *self._rest)
         return out
 
-    def _transformed(self) -> Tensor | None:
-        """The filters, if there is a kernel for them."""
-        suits = self.stride == [1, 1] and self.dilation == [1, 1] and self.groups == 1
-        if not suits or not 0 < self.channels <= _MOST_CHANNELS or self.dtype != torch.float32:
-            return None
-        if NATIVE.why_not(CONV2D_WINOGRAD, self.weight.device.type, self.dtype) is not None:
-            return None
-        filters: Tensor = torch.ops.visionops.winograd_filters_native(self.weight.detach())
-        return filters
+    def __reduce__(self) -> Any:
+        # A copy has a weight of its own, and may run on another machine.
+        return PackedConv2d, self._arguments
+
+
+def _runs_here(weight: Tensor) -> bool:
+    return NATIVE.why_not(CONV2D_WINOGRAD, weight.device.type, weight.dtype) is None
+
+
+def _transformed(weight: Tensor) -> Tensor | None:
+    """The filters of 3 x 3, if there is a kernel for them."""
+    if not _runs_here(weight) or weight.dtype != torch.float32 or not 0 < weight.shape[1] <= _MOST_CHANNELS:
+        return None
+    filters: Tensor = torch.ops.visionops.winograd_filters_native(weight.detach())
+    return filters
 
 
 def _writes(weight: Tensor) -> int:

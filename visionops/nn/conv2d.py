@@ -78,12 +78,6 @@ class Conv2d(nn.Conv2d):
             raise RuntimeError("train: expected a module that is not packed, call unpack() first")
         return super().train(mode)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy has a weight of its own, and may run on another machine.
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self.packed is not None:
-            self.prepack()
-
     def extra_repr(self) -> str:
         """As torch's, and the activation."""
         described: str = super().extra_repr()  # type: ignore[no-untyped-call]
