@@ -141,22 +141,21 @@ def test_which_backend_ran(backend: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "channels", "kernel", "groups", "backend"),
+    ("dtype", "kernel", "groups", "backend"),
     [
-        (torch.float32, 4, 1, 1, "native"),
-        (torch.float32, 1024, 1, 1, "aten"),
-        (torch.float32, 4, 3, 1, "aten"),
-        (torch.float32, 4, 1, 2, "aten"),
-        (torch.float64, 4, 3, 1, "native"),
-        (torch.float64, 4, 1, 1, "aten"),
-        (torch.float16, 4, 3, 1, "native"),
-        (torch.bfloat16, 4, 3, 1, "aten"),
+        (torch.float32, 1, 1, "native"),
+        (torch.float32, 3, 1, "aten"),
+        (torch.float32, 1, 2, "aten"),
+        (torch.float64, 3, 1, "native"),
+        (torch.float64, 1, 1, "aten"),
+        (torch.float16, 3, 1, "native"),
+        (torch.bfloat16, 3, 1, "aten"),
     ],
 )
 def test_the_default_is_the_backend_that_was_measured_faster(
-    dtype: torch.dtype, channels: int, kernel: int, groups: int, backend: str
+    dtype: torch.dtype, kernel: int, groups: int, backend: str
 ) -> None:
-    x, w = torch.ones(1, channels, 3, 3, dtype=dtype), torch.ones(2, channels // groups, kernel, kernel, dtype=dtype)
+    x, w = torch.ones(1, 4, 3, 3, dtype=dtype), torch.ones(2, 4 // groups, kernel, kernel, dtype=dtype)
     assert ran(x, w, groups=groups) == [f"visionops::conv2d_{backend}"]
 
 

@@ -63,7 +63,8 @@ def conv2d(
     images = image(input)
     check_weight(images, weight, bias, groups)
     backend = backend or preferred(images, weight, groups)
-    _check.one_of("activation", activation, ACTIVATIONS)
+    if activation not in ACTIVATIONS:
+        _check.one_of("activation", activation, ACTIVATIONS)
     strides, gaps, kernel = steps("stride", stride), steps("dilation", dilation), list(weight.shape[2:])
     sides = padding_of(padding, kernel, strides, gaps)
     positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)

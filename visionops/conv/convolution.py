@@ -179,22 +179,25 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
         return None  # torch converts no float16 to float32 by the panel
     if groups != 1:
         return "aten"
-    _, channels, height, width = weight.shape
+    _, _, height, width = weight.shape
     pointwise = height == 1 and width == 1
-    wins = {torch.float32: pointwise and channels < 1024, torch.float64: not pointwise}
-    return None if wins.get(dtype) else "aten"
+    return None if (dtype is torch.float64 and not pointwise) or (dtype is torch.float32 and pointwise) else "aten"
 
 
 def check_weight(
     input: Tensor, weight: Any, bias: Any, groups: Any, *, transposed: bool = False, name: str = "weight"
 ) -> None:
     """Raise unless weight and bias fit (B, C, H, W): (O, C / groups, kh, kw), transposed (C, O / groups, kh, kw)."""
-    _check.is_a(name, weight, Tensor)
+    # As in `image`: a function is called only to say what is wrong.
+    if not isinstance(weight, Tensor):
+        _check.is_a(name, weight, Tensor)
     shape = weight.shape
     letters = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
     if len(shape) != 4:
         _check.ndim(name, weight, 4, letters)
-    _same_kind(name, weight, input)
+    dtype, device = input.dtype, input.device
+    if weight.dtype is not dtype or weight.device != device:
+        _refuse_kind(name, weight, input)
     if type(groups) is not int:
         _check.count("groups", groups)
     channels = input.shape[1]
@@ -208,14 +211,14 @@ def check_weight(
         )
     if bias is not None:
         outputs = shape[1] * groups if transposed else shape[0]
-        _check.is_a("bias", bias, Tensor)
-        if tuple(bias.shape) != (outputs,):
+        if not isinstance(bias, Tensor):
+            _check.is_a("bias", bias, Tensor)
+        if bias.shape != (outputs,):
             raise ValueError(f"bias: expected shape (O,) with O={outputs}, got {_check.describe(bias)}")
-        _same_kind("bias", bias, input)
+        if bias.dtype is not dtype or bias.device != device:
+            _refuse_kind("bias", bias, input)
 
 
-def _same_kind(name: str, value: Tensor, input: Tensor) -> None:
-    if value.dtype is input.dtype and value.device == input.device:
-        return
+def _refuse_kind(name: str, value: Tensor, input: Tensor) -> None:
     _check.same_device(name, value, "input", input)
     _check.dtype(name, value, (input.dtype,), f"{input.dtype} as input")

@@ -19,14 +19,14 @@ def steps(name: str, value: Any) -> list[int]:
 
 def sides(name: str, value: Any) -> list[int]:
     """(top, bottom, left, right) of a padding that is one integer or two."""
-    if type(value) is int and value >= 0:  # mostly
-        return [value, value, value, value]
     height, width = _check.pair(name, value, 0)
     return [height, height, width, width]
 
 
 def padding_of(value: Any, kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
     """(top, bottom, left, right) of a padding that may be "valid" or "same" too; of an odd sum the larger half last."""
+    if type(value) is int and value >= 0:  # mostly
+        return [value, value, value, value]
     if not isinstance(value, str):
         return sides("padding", value)
     if value == "valid":
@@ -63,8 +63,12 @@ def positions(
 
 def image(input: Any) -> Tensor:
     """The input as (B, C, H, W); raise unless it is a floating tensor of that shape or one image (C, H, W)."""
-    _check.is_a("input", input, Tensor)
-    if input.ndim not in (3, 4):
+    # Between large convolutions a call is cold and costs a microsecond: only to say what is wrong.
+    if not isinstance(input, Tensor):
+        _check.is_a("input", input, Tensor)
+    ndim = input.ndim
+    if ndim not in (3, 4):
         raise ValueError(f"input: expected shape (B, C, H, W) or (C, H, W), got {_check.describe(input)}")
-    _check.dtype("input", input, FLOATING, "floating")
-    return input if input.ndim == 4 else input[None]  # type: ignore[no-any-return]
+    if input.dtype not in FLOATING:
+        _check.dtype("input", input, FLOATING, "floating")
+    return input if ndim == 4 else input[None]  # type: ignore[no-any-return]
