@@ -13,6 +13,7 @@ from benchmarks import roofs
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.conv import reference
+from visionops.nn import Conv2d
 from visionops.testing import compare
 
 # Channels, side, filters, kernel, stride.
@@ -41,6 +42,10 @@ def rows() -> list[Row]:
             rows.append(Row(f"CONV-R50-{name}-N{batch}", partial(_layer, None, batch, *layer), {"torch": 0.98}))
             native = partial(_layer, "native", batch, *layer)
             rows.append(Row(f"CONV-R50-{name}-N{batch}-native", native, {"torch": 0.9}))
+            if batch == 1:
+                rows.append(
+                    Row(f"CONV-R50-{name}-N1-prepacked", partial(_layer, "prepacked", 1, *layer), {"torch": 1.1})
+                )
             if layer[3] > 1:
                 unfolded = partial(_layer, "native", batch, *layer, unfolded=True)
                 rows.append(Row(f"CONV-R50-{name}-N{batch}-unfold", unfolded, {"torch": 1.8}))
@@ -70,9 +75,10 @@ def _image(batch: int, channels: int, side: int) -> Workload:
 
 
 def _layer(
-    backend: str | None, batch: int, channels: int, side: int, filters: int, kernel: int, stride: int,
+    form: str | None, batch: int, channels: int, side: int, filters: int, kernel: int, stride: int,
     *, unfolded: bool = False,
 ) -> Workload:  # fmt: skip
+    """A layer by the backend named, or as a module that was prepacked."""
     x, bias = _normal(batch, channels, side, side), _normal(filters)
     weight = _normal(filters, channels, kernel, kernel) / (channels * kernel**2) ** 0.5
     window = (stride, kernel // 2)
@@ -84,7 +90,19 @@ def _layer(
         return "reference on three channels of an image"
 
     peer: Call = partial(_unfolded if unfolded else F.conv2d, x, weight, bias, *window)
-    return Workload(partial(visionops.conv2d, x, weight, bias, *window, backend=backend), {"torch": peer}, gate)
+    ours: Call = partial(visionops.conv2d, x, weight, bias, *window, backend=form)
+    if form == "prepacked":
+        ours = partial(_prepacked(weight, bias, *window), x)
+    macs = visionops.conv_cost((batch, channels, side, side), filters, kernel, *window).macs
+    return Workload(ours, {"torch": peer}, gate, roofs.multiplies(macs))
+
+
+def _prepacked(weight: Tensor, bias: Tensor, stride: int, padding: int) -> Conv2d:
+    filters, channels, kernel, _ = weight.shape
+    module = Conv2d(channels, filters, kernel, stride, padding).requires_grad_(False).eval()
+    module.load_state_dict({"weight": weight, "bias": bias})
+    module.prepack()
+    return module
 
 
 def _unfolded(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:

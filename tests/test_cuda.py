@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 
 import visionops
-from visionops import batched_nms, box_iou, depthwise_separable_conv2d, fast_nms, matrix_nms, nms, soft_nms
+from visionops import (
+    batched_nms,
+    box_iou,
+    col2im,
+    conv2d,
+    conv_transpose2d,
+    depthwise_separable_conv2d,
+    fast_nms,
+    im2col,
+    matrix_nms,
+    nms,
+    soft_nms,
+)
 from visionops.suppression.nms import NMS
 
 WHY_NOT = NMS.backends[0].why_not(NMS, "cuda", torch.float32) if torch.cuda.is_available() else "there is no GPU"
@@ -168,3 +180,58 @@ def test_a_separable_block_learns() -> None:
 def test_an_operation_without_a_gpu_kernel_says_so() -> None:
     with pytest.raises(NotImplementedError, match=r"box_area: no backend runs torch\.float32 on cuda"):
         visionops.box_area(torch.zeros(1, 4, device="cuda"))
+
+
+def images(seed: int = 0) -> list[Tensor]:
+    """An image, filters and columns, as `convolved` takes them."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (2, 6, 19, 33), (40, 6, 3, 3), (2, 54, 19 * 33)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+def convolved(image: Tensor, filters: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
+    """Columns in CUDA C++, convolution in Triton and by cuDNN; on the CPU by what stands for them there."""
+    backends = ("triton", "aten") if image.is_cuda else ("native", "native")
+    return (
+        im2col(image, 3, padding=1),
+        col2im(columns, image.shape[2:], 3, padding=1),
+        *(conv2d(image, filters, padding=1, activation="relu", backend=backend) for backend in backends),
+        *(conv_transpose2d(image, filters.transpose(0, 1), stride=2, backend=backend) for backend in backends),
+    )
+
+
+def near(there: tuple[Tensor, ...], here: tuple[Tensor, ...]) -> bool:
+    return all(torch.allclose(a.cpu(), b, 1e-12, 1e-12) for a, b in zip(there, here, strict=True))
+
+
+def test_convolutions_on_another_stream_do_not_wait() -> None:
+    stream = torch.cuda.Stream()
+    there = [t.cuda() for t in images()]
+    convolved(*there)  # what is compiled and chosen on first use is
+    stream.wait_stream(torch.cuda.current_stream())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.cuda.stream(stream):
+            results = convolved(*there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    stream.synchronize()
+    assert near(results, convolved(*images()))
+
+
+def test_graphs_of_convolutions_replay_with_other_inputs() -> None:
+    static = [t.cuda() for t in images()]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        convolved(*static)  # what is compiled and chosen on first use is
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = convolved(*static)
+    for seed in (1, 2):
+        for place, value in zip(static, images(seed), strict=True):
+            place.copy_(value)
+        graph.replay()
+        torch.cuda.synchronize()
+        assert near(results, convolved(*images(seed)))

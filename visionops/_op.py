@@ -293,8 +293,9 @@ _ATEN_LIBRARY = torch.library.Library("visionops", "FRAGMENT")  # type: ignore[n
 def _define_aten(operation: str, name: str, fake: Callable[..., Any]) -> None:
     # A custom_op would cost as much as a small convolution.
     implementation = _in_room("aten", name, fake)
-    schema = operation + torch.library.infer_schema(implementation, mutates_args=())
-    _ATEN_LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    if not hasattr(torch.ops.visionops, operation):  # the library may have it, with a kernel for the CPU
+        schema = operation + torch.library.infer_schema(implementation, mutates_args=())
+        _ATEN_LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 

@@ -1,55 +1,11 @@
-// Tensors to pointers for the convolutions of room `conv`: schemas, the checks that memory safety needs.
-#include <memory>
-#include <optional>
-
-#include "common/stable_torch.h"
-#include "conv/activation_backward.h"
-#include "conv/convolution.h"
+// Tensors to pointers for the convolutions of room `conv`: schemas, and the problems that the kernels solve.
+#include "conv/convolution_torch.h"
 #include "conv/depthwise.h"
-#include "conv/window_torch.h"
 
 namespace visionops {
 namespace {
 
-constexpr int64_t kProductsPerTask = 1 << 20;
-constexpr int64_t kValuesPerTask = 32768;
 constexpr int64_t kItemsEnough = 64;  // of a gradient by a weight, to keep threads busy
-
-// A thread keeps its scratch from call to call: fresh pages would cost a small convolution as much as its arithmetic.
-void* scratch() {
-  constexpr int64_t kLine = 64;
-  thread_local const std::unique_ptr<char[]> memory(new char[convolution_scratch_bytes() + kLine]);
-  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.get()) + kLine - 1) / kLine * kLine);
-}
-
-Tensor in_layout(const Tensor& image, bool channels_last) {
-  if (is_channels_last(image) == channels_last) return as_dense_image(image);
-  using torch::headeronly::MemoryFormat;
-  return torch::stable::contiguous(image, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
-}
-
-// The sides of a window over an image.
-Axis axis_of(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation) {
-  return {
-      positions(size, before, after, kernel, stride, dilation), size, -before, stride, kernel, dilation, 0, 1, 0, 1};
-}
-
-// What checks the shapes that a convolution and its two adjoints share: weight is (out, in / groups, kh, kw).
-struct Shapes {
-  Axis y, x;
-  int64_t groups, in_channels, out_channels;
-
-  Shapes(int64_t height, int64_t width, int64_t in, int64_t out, const Ints& kernel, const Ints& stride,
-         const Ints& padding, const Ints& dilation, int64_t groups)
-      : groups(groups) {
-    window_of(kernel, stride, padding, dilation);
-    check(groups >= 1 && in % groups == 0 && out % groups == 0, "groups: expected a divisor of both channel counts");
-    in_channels = in / groups;
-    out_channels = out / groups;
-    y = axis_of(height, kernel[0], stride[0], padding[0], padding[1], dilation[0]);
-    x = axis_of(width, kernel[1], stride[1], padding[2], padding[3], dilation[1]);
-  }
-};
 
 // Seen from an axis over the result: phase `phase` of `stride` of them is the window of the adjoint over the positions.
 Axis adjoint(const Axis& axis, int64_t phase) {
@@ -70,20 +26,6 @@ Axis adjoint(const Axis& axis, int64_t phase) {
           tap_step,
           phase,
           stride};
-}
-
-const void* bias_of(const std::optional<Tensor>& bias, std::optional<Tensor>& kept, const Tensor& input, int64_t out) {
-  if (!bias) return nullptr;
-  check(bias->dim() == 1 && bias->size(0) == out, "bias: expected one value per output channel");
-  check(bias->scalar_type() == input.scalar_type(), "bias: expected the input's dtype");
-  kept = as_contiguous(*bias);
-  return kept->const_data_ptr();
-}
-
-void check_images(const Tensor& a, const Tensor& b) {
-  check(a.dim() == 4 && b.dim() == 4, "input, weight: expected four dimensions");
-  check(is_floating(dtype_of(a)), "input: expected a floating dtype");
-  check(a.scalar_type() == b.scalar_type(), "weight: expected the input's dtype");
 }
 
 // The filters of a depthwise problem by tap and channel.
@@ -324,22 +266,6 @@ Tensor depthwise_separable_conv2d_op(const Tensor& input, const Tensor& depthwis
   return out;
 }
 
-Tensor activation_backward_op(const Tensor& grad, const Tensor& value, int64_t activation) {
-  check_images(value, grad);
-  check(activation >= 0 && activation <= kLastActivation, "activation: expected 0 to 6");
-  for (int64_t d = 0; d < 4; ++d) check(grad.size(d) == value.size(d), "grad: expected the shape of the result");
-  const Tensor at = as_dense_image(value);
-  const bool last = is_channels_last(at);
-  const Tensor from = in_layout(grad, last);
-  Tensor out = empty_image(at.size(0), at.size(1), at.size(2), at.size(3), last, at.scalar_type());
-  void* data = out.mutable_data_ptr();
-  parallel(at.numel(), kValuesPerTask, [&](int64_t begin, int64_t end) {
-    activation_backward(from.const_data_ptr(), at.const_data_ptr(), dtype_of(at), static_cast<Activation>(activation),
-                        data, begin, end);
-  });
-  return out;
-}
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
@@ -356,7 +282,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
       "depthwise_separable_conv2d_native(Tensor input, Tensor depthwise_weight, Tensor? depthwise_bias, "
       "Tensor pointwise_weight, Tensor? pointwise_bias, int[] stride, int[] padding, int[] dilation, "
       "int depthwise_activation, int pointwise_activation) -> Tensor");
-  m.def("activation_backward_native(Tensor grad, Tensor value, int activation) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
@@ -364,7 +289,6 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("conv_transpose2d_native", TORCH_BOX(&conv_transpose2d_op));
   m.impl("conv2d_weight_native", TORCH_BOX(&conv2d_weight_op));
   m.impl("depthwise_separable_conv2d_native", TORCH_BOX(&depthwise_separable_conv2d_op));
-  m.impl("activation_backward_native", TORCH_BOX(&activation_backward_op));
 }
 
 }  // namespace visionops

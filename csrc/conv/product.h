@@ -35,7 +35,8 @@ struct Product {
   C* left;
   C* right;
   C* tiles;
-  int64_t tile_rows, panels, blocks, depths;
+  int64_t tile_rows, panels, depths;
+  bool by_panels;  // in which order tiles are numbered, so that a range of them needs little of the larger factor
 
   Product(const Factors& factors, void* scratch)
       : factors(factors),
@@ -44,17 +45,20 @@ struct Product {
         tiles(right + kDepth * kPanels * kTileColumns<C>),
         tile_rows(parts(factors.rows, kTileRows)),
         panels(parts(factors.columns, kTileColumns<C>)),
-        blocks(parts(panels, kPanels)),
-        depths(factors.depth > kDepth ? parts(factors.depth, kDepth) : 1) {}
+        depths(factors.depth > kDepth ? parts(factors.depth, kDepth) : 1),
+        by_panels(factors.columns > factors.rows) {}
 
   int64_t items() const { return tile_rows * panels; }
 
   void run(int64_t begin, int64_t end) const {
+    const int64_t first = by_panels ? begin / tile_rows : 0, last = by_panels ? parts(end, tile_rows) : panels;
+    const int64_t blocks = parts(last - first, kPanels);
     for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t first = cut(panels, blocks, b), count = cut(panels, blocks, b + 1) - first;
-      const int64_t from = begin - first * tile_rows, to = end - first * tile_rows;
+      const int64_t panel = first + cut(last - first, blocks, b),
+                    count = first + cut(last - first, blocks, b + 1) - panel;
+      const int64_t from = begin - panel * tile_rows, to = end - panel * tile_rows;
       const int64_t all = count * tile_rows;
-      if (to > 0 && from < all) block(first, count, from > 0 ? from : 0, to < all ? to : all);
+      if (to > 0 && from < all) block(panel, count, from > 0 ? from : 0, to < all ? to : all);
     }
   }
 
@@ -64,9 +68,21 @@ struct Product {
     return left_over < kTileColumns<C> ? left_over : kTileColumns<C>;
   }
 
-  // The tiles [begin, end) of a block, row by row; the first and the last row may be parts.
+  // Of a row of a block of `count` panels, the panels whose tiles are among [begin, end) of the block: [from, to).
+  struct Some {
+    int64_t from, to;
+  };
+
+  Some some_of(int64_t row, int64_t count, int64_t begin, int64_t end) const {
+    if (by_panels) {
+      return {begin > row ? parts(begin - row, tile_rows) : 0, end > row ? parts(end - row, tile_rows) : 0};
+    }
+    return {row * count < begin ? begin - row * count : 0, (row + 1) * count > end ? end - row * count : count};
+  }
+
+  // The tiles [begin, end) of a block; by rows, the first and the last row may be parts, by panels those panels.
   void block(int64_t first_panel, int64_t count, int64_t begin, int64_t end) const {
-    const int64_t first_row = begin / count, last_row = parts(end, count);
+    const int64_t first_row = by_panels ? 0 : begin / count, last_row = by_panels ? tile_rows : parts(end, count);
     // Rows whose sums wait together, in runs of nearly one size: each run packs the right factor again.
     const int64_t rows_left = last_row - first_row;
     const int64_t kept = depths == 1 ? rows_left : parts(rows_left, parts(rows_left, kTilesKept / count));
@@ -75,13 +91,13 @@ struct Product {
       for (int64_t d = 0; d < depths; ++d) {
         if (depths > 1 || row == first_row) {
           // Of a single row of tiles, only the panels that it meets.
-          const bool single = rows_left == 1;
-          pack_right(first_panel, single ? begin % count : 0, single ? end - first_row * count : count, d);
+          const Some some = rows_left == 1 ? some_of(first_row, count, begin, end) : Some{0, count};
+          pack_right(first_panel, some.from, some.to, d);
         }
         for (int64_t r = row; r < row_end; ++r) {
-          const int64_t from = r * count < begin ? begin - r * count : 0;
-          const int64_t to = (r + 1) * count > end ? end - r * count : count;
-          tile_row(r, first_panel, from, to, d, tiles + (depths == 1 ? 0 : (r - row) * count * kTileSize<C>));
+          const Some some = some_of(r, count, begin, end);
+          if (some.from >= some.to) continue;
+          tile_row(r, first_panel, some.from, some.to, d, tiles + (depths == 1 ? 0 : (r - row) * count * kTileSize<C>));
         }
       }
     }

@@ -33,7 +33,7 @@ def conv2d(
     groups: int,
     activation: int,
 ) -> Tensor:
-    """The operation `conv2d` on this backend."""
+    """The operation `conv2d` on this backend; on the CPU csrc/conv/aten_torch.cpp stands for it."""
     layout = _layout(input)
     input, sides = _evenly_padded(input, weight.shape[2:], stride, padding, dilation)
     # torch lets the weight's layout decide as well.

@@ -8,7 +8,7 @@ from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops.conv.convolution import CONV2D, check_weight, preferred
 from visionops.conv.im2col import IM2COL
-from visionops.conv.window import image, padding_of, positions
+from visionops.conv.window import image, padding_of, positions, steps
 
 
 @CONV2D.public
@@ -63,11 +63,12 @@ def conv2d(
     images = image(input)
     check_weight(images, weight, bias, groups)
     backend = backend or preferred(images, weight, groups)
-    _check.one_of("activation", activation, ACTIVATIONS)
-    steps, gaps, kernel = _check.pair("stride", stride, 1), _check.pair("dilation", dilation, 1), list(weight.shape[2:])
-    sides = padding_of(padding, kernel, steps, gaps)
-    positions((images.shape[2], images.shape[3]), kernel, steps, sides, gaps)
-    out: Tensor = CONV2D(images, weight, bias, steps, sides, gaps, groups, ACTIVATIONS[activation], backend=backend)
+    if activation not in ACTIVATIONS:
+        _check.one_of("activation", activation, ACTIVATIONS)
+    strides, gaps, kernel = steps("stride", stride), steps("dilation", dilation), list(weight.shape[2:])
+    sides = padding_of(padding, kernel, strides, gaps)
+    positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)
+    out: Tensor = CONV2D(images, weight, bias, strides, sides, gaps, groups, ACTIVATIONS[activation], backend=backend)
     return out if input.ndim == 4 else out[0]
 
 
@@ -93,10 +94,10 @@ def im2col_conv2d(
     """
     images = image(input)
     check_weight(images, weight, bias, groups)
-    steps, gaps, kernel = _check.pair("stride", stride, 1), _check.pair("dilation", dilation, 1), list(weight.shape[2:])
-    sides = padding_of(padding, kernel, steps, gaps)
-    height, width = positions((images.shape[2], images.shape[3]), kernel, steps, sides, gaps)
-    columns: Tensor = IM2COL(images, kernel, gaps, sides, steps, backend=backend)
+    strides, gaps, kernel = steps("stride", stride), steps("dilation", dilation), list(weight.shape[2:])
+    sides = padding_of(padding, kernel, strides, gaps)
+    height, width = positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)
+    columns: Tensor = IM2COL(images, kernel, gaps, sides, strides, backend=backend)
     matrix = weight.contiguous().view(groups, weight.shape[0] // groups, -1)
     parts = columns.reshape(images.shape[0], groups, matrix.shape[2], height * width)
     out: Tensor = (matrix @ parts).reshape(images.shape[0], weight.shape[0], height, width)

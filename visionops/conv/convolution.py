@@ -174,15 +174,17 @@ ACTIVATION_BACKWARD = Op(
 
 def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     """The backend that was measured faster for such a convolution: torch's where a vendor's kernels win."""
-    if input.device.type != "cpu" or input.dtype == torch.float16:
+    dtype = input.dtype
+    if not input.is_cpu or dtype is torch.float16:
         return None  # torch converts no float16 to float32 by the panel
-    pointwise = weight.shape[2] == 1 and weight.shape[3] == 1
-    if input.dtype == torch.float32:
+    out_channels, _, height, width = weight.shape
+    pointwise = height == 1 and width == 1
+    if dtype is torch.float32:
         native = groups == 1 and pointwise
-        if groups == input.shape[1] == weight.shape[0] and weight.shape[2] == 3 and weight.shape[3] == 3:
+        if groups == input.shape[1] == out_channels and height == 3 and width == 3:
             native = is_channels_last(input) and needs_autograd((input, weight))  # torch's backward is slow
     else:
-        native = groups == 1 and not pointwise and input.dtype == torch.float64
+        native = groups == 1 and not pointwise and dtype is torch.float64
     return None if native else "aten"
 
 
@@ -190,28 +192,37 @@ def check_weight(
     input: Tensor, weight: Any, bias: Any, groups: Any, *, transposed: bool = False, name: str = "weight"
 ) -> None:
     """Raise unless weight and bias fit (B, C, H, W): (O, C / groups, kh, kw), transposed (C, O / groups, kh, kw)."""
-    _check.is_a(name, weight, Tensor)
+    # As in `image`: a function is called only to say what is wrong.
+    if not isinstance(weight, Tensor):
+        _check.is_a(name, weight, Tensor)
+    shape = weight.shape
     letters = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
-    _check.ndim(name, weight, 4, letters)
-    _same_kind(name, weight, input)
-    _check.count("groups", groups)
+    if len(shape) != 4:
+        _check.ndim(name, weight, 4, letters)
+    dtype, device = input.dtype, input.device
+    if weight.dtype is not dtype or weight.device != device:
+        _refuse_kind(name, weight, input)
+    if type(groups) is not int:
+        _check.count("groups", groups)
     channels = input.shape[1]
-    if groups < 1 or channels % groups or weight.shape[0] % groups:
-        counts = f"{channels} channels" if transposed else f"{channels} and {weight.shape[0]} channels"
+    if groups < 1 or channels % groups or shape[0] % groups:
+        counts = f"{channels} channels" if transposed else f"{channels} and {shape[0]} channels"
         raise ValueError(f"groups: expected a divisor of {counts}, got {groups}")
     expected = channels if transposed else channels // groups
-    if weight.shape[0 if transposed else 1] != expected:
+    if shape[0 if transposed else 1] != expected:
         raise ValueError(
             f"{name}: expected shape {letters} with C={channels} and groups={groups}, got {_check.describe(weight)}"
         )
     if bias is not None:
-        outputs = weight.shape[1] * groups if transposed else weight.shape[0]
-        _check.is_a("bias", bias, Tensor)
-        if tuple(bias.shape) != (outputs,):
+        outputs = shape[1] * groups if transposed else shape[0]
+        if not isinstance(bias, Tensor):
+            _check.is_a("bias", bias, Tensor)
+        if bias.shape != (outputs,):
             raise ValueError(f"bias: expected shape (O,) with O={outputs}, got {_check.describe(bias)}")
-        _same_kind("bias", bias, input)
+        if bias.dtype is not dtype or bias.device != device:
+            _refuse_kind("bias", bias, input)
 
 
-def _same_kind(name: str, value: Tensor, input: Tensor) -> None:
+def _refuse_kind(name: str, value: Tensor, input: Tensor) -> None:
     _check.same_device(name, value, "input", input)
     _check.dtype(name, value, (input.dtype,), f"{input.dtype} as input")

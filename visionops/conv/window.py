@@ -10,6 +10,13 @@ from visionops import _check
 from visionops._op import FLOATING
 
 
+def steps(name: str, value: Any) -> list[int]:
+    """(height, width) of an argument that is one integer or two, 1 or more."""
+    if type(value) is int and value > 0:  # mostly
+        return [value, value]
+    return _check.pair(name, value, 1)
+
+
 def sides(name: str, value: Any) -> list[int]:
     """(top, bottom, left, right) of a padding that is one integer or two."""
     height, width = _check.pair(name, value, 0)
@@ -18,6 +25,10 @@ def sides(name: str, value: Any) -> list[int]:
 
 def padding_of(value: Any, kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
     """(top, bottom, left, right) of a padding that may be "valid" or "same" too; of an odd sum the larger half last."""
+    if type(value) is int and value >= 0:  # mostly
+        return [value, value, value, value]
+    if not isinstance(value, str):
+        return sides("padding", value)
     if value == "valid":
         return [0, 0, 0, 0]
     if value == "same":
@@ -25,9 +36,7 @@ def padding_of(value: Any, kernel: list[int], stride: list[int], dilation: list[
             raise ValueError(f"padding: 'same' expects stride 1, got {tuple(stride)}")
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [half for t in total for half in (t // 2, t - t // 2)]
-    if isinstance(value, str):
-        raise ValueError(f"padding: expected integers, 'same' or 'valid', got {value!r}")
-    return sides("padding", value)
+    raise ValueError(f"padding: expected integers, 'same' or 'valid', got {value!r}")
 
 
 def positions(
@@ -54,8 +63,12 @@ def positions(
 
 def image(input: Any) -> Tensor:
     """The input as (B, C, H, W); raise unless it is a floating tensor of that shape or one image (C, H, W)."""
-    _check.is_a("input", input, Tensor)
-    if input.ndim not in (3, 4):
+    # Between large convolutions a call is cold and costs a microsecond: only to say what is wrong.
+    if not isinstance(input, Tensor):
+        _check.is_a("input", input, Tensor)
+    ndim = input.ndim
+    if ndim not in (3, 4):
         raise ValueError(f"input: expected shape (B, C, H, W) or (C, H, W), got {_check.describe(input)}")
-    _check.dtype("input", input, FLOATING, "floating")
-    return input if input.ndim == 4 else input[None]  # type: ignore[no-any-return]
+    if input.dtype not in FLOATING:
+        _check.dtype("input", input, FLOATING, "floating")
+    return input if ndim == 4 else input[None]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Modules over room `conv`: convolution, and the blocks of MobileNets whose norms fold into their weights."""
+"""Modules over room `conv`: the blocks of MobileNets, whose norms fold into their weights."""
 
 from __future__ import annotations
 
@@ -10,44 +10,8 @@ from torch import Tensor, nn
 from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops.conv import conv2d, depthwise_separable_conv2d
+from visionops.nn.conv2d import Conv2d
 from visionops.nn.norm import BatchNorm2d
-
-
-class Conv2d(nn.Conv2d):
-    """`visionops.conv2d` as a module, with an activation; it takes the arguments and the state_dict of torch's.
-
-    Args:
-        args: As torch.nn.Conv2d; padding_mode is "zeros".
-        activation: What follows, a name of `visionops.conv2d` or None.
-        kwargs: As torch.nn.Conv2d.
-
-    >>> Conv2d(3, 8, 3, padding="same", activation="relu")(torch.ones(1, 3, 5, 5)).shape
-    torch.Size([1, 8, 5, 5])
-    """
-
-    def __init__(self, *args: Any, activation: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        _check.one_of("padding_mode", self.padding_mode, ("zeros",))
-        _check.one_of("activation", activation, ACTIVATIONS)
-        self.activation = activation
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) or (C, H, W) to the result of the convolution."""
-        return conv2d(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,  # type: ignore[arg-type]
-            self.padding,  # type: ignore[arg-type]
-            self.dilation,  # type: ignore[arg-type]
-            self.groups,
-            activation=self.activation,
-        )
-
-    def extra_repr(self) -> str:
-        """As torch's, and the activation."""
-        described: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return described + (f", activation={self.activation!r}" if self.activation else "")
 
 
 class _Folding(nn.Module):
