@@ -93,8 +93,18 @@ def test_overwrites_and_counts_it() -> None:
         assert fused_batch_norm_(before, None, None, None, None, True, activation="relu") is before
         assert torch.equal(before, expected)
         assert before._version > version
-    doubled = fused_batch_norm(x, None, None, None, None, True, residual=x, activation="silu")
-    assert torch.equal(fused_batch_norm_(x, None, None, None, None, True, residual=x, activation="silu"), doubled)
+
+
+def test_the_input_as_its_own_residual() -> None:
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    results = []
+    for function in (fused_batch_norm, fused_batch_norm_):
+        leaf = x.clone().requires_grad_()
+        before = leaf * 1
+        out = function(before, None, None, None, None, True, residual=before, activation="silu")
+        results.append((out.detach(), *torch.autograd.grad(out.square().sum(), leaf)))
+    torch.testing.assert_close(results[1], results[0])
+    assert torch.equal(fused_batch_norm_(x, None, None, None, None, True, residual=x, activation="silu"), results[0][0])
 
 
 def test_what_autograd_forbids_is_an_error() -> None:

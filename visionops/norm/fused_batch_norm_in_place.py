@@ -173,10 +173,10 @@ def fused_batch_norm_(
     check_arguments(input, *channels, training, momentum, eps, residual=residual, activation=activation)
     if not (input.is_contiguous() or is_channels_last(input)):
         raise ValueError(f"input: expected it dense in memory, got strides {input.stride()}")
-    if residual is input:
-        residual = input.clone()
     plain = bool(training), float(momentum), float(eps)
     if needs_autograd((input, weight, bias, residual)):
+        if residual is input:  # whose values a gradient may need
+            residual = input.clone()
         return _InPlace.apply(input, weight, bias, residual, *channels[2:], *plain, activation, backend)  # type: ignore[no-any-return, no-untyped-call]
     _, _, *moved, _ = IN_PLACE(input, *channels, *plain, residual, ACTIVATIONS[activation], False, backend=backend)
     if training:
