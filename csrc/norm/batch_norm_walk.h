@@ -123,11 +123,10 @@ struct Walk {
     });
   }
 
-  /// Calls f(run) for the chunks of items [begin, end), the last item first: it was the last to be summed over, and may
-  /// be in a cache still.
+  /// Calls f(run) for the chunks of items [begin, end).
   template <class F>
-  void chunks_backwards(int64_t begin, int64_t end, F&& f) const {
-    for (int64_t item = end - 1; item >= begin; --item) chunks(item, f);
+  void chunks(int64_t begin, int64_t end, F&& f) const {
+    for (int64_t item = begin; item < end; ++item) chunks(item, f);
   }
 };
 

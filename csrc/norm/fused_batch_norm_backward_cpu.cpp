@@ -109,7 +109,7 @@ struct Backward {
   void apply(T* grad_input, T* grad_residual, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
     const Results<T> results = {false};
-    walk.chunks_backwards(begin, end, [&](const Run& run) {
+    walk.chunks(begin, end, [&](const Run& run) {
       const C* x = input == nullptr ? nullptr : input_of<a, kStep>(run, buffer_x);
       C* inner_place = grad_residual == nullptr ? buffer_g : results.place(grad_residual + run.first, buffer_g);
       const C* inner = before<a, kStep>(run, x, inner_place);

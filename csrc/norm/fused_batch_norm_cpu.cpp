@@ -132,7 +132,7 @@ struct Forward {
     const Results<T> results = {out == input};
     visit_activation(problem.activation, [&](auto tag) {
       constexpr Activation a = decltype(tag)::activation;
-      walk.chunks_backwards(begin, end, [&](const Run& run) {
+      walk.chunks(begin, end, [&](const Run& run) {
         const C* x = loaded(input + run.first, run.count, buffer_x);
         const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
         C* z = results.place(out + run.first, buffer_z);
