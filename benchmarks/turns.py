@@ -10,7 +10,7 @@ import numpy as np
 
 Call = Callable[[], Any]
 
-TURN = 1e-3  # seconds: a call shorter than this is repeated within its turn
+TURN = 1e-2  # seconds: a call shorter than this is repeated within its turn, in caches that are then its own
 MOST_ROUNDS = 50
 
 

@@ -22,11 +22,15 @@ from visionops import (
     nms,
     soft_nms,
 )
+from visionops import batched_nms, box_iou, fast_nms, fused_batch_norm, matrix_nms, nms, soft_nms
+from visionops._op import TRITON
+from visionops.norm.fused_batch_norm import FUSED_BATCH_NORM
 from visionops.suppression.nms import NMS
 
 WHY_NOT = NMS.backends[0].why_not(NMS, "cuda", torch.float32) if torch.cuda.is_available() else "there is no GPU"
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 SIZES = (0, 1, 257, 1100, 5000)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 def candidates(n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,3 +239,75 @@ def test_graphs_of_convolutions_replay_with_other_inputs() -> None:
         graph.replay()
         torch.cuda.synchronize()
         assert near(results, convolved(*images(seed)))
+NORM_WHY_NOT = TRITON.why_not(FUSED_BATCH_NORM, "cuda", torch.float32) if torch.cuda.is_available() else WHY_NOT
+norms = pytest.mark.skipif(NORM_WHY_NOT is not None, reason=str(NORM_WHY_NOT))
+
+
+def image_and_channels(layout: torch.memory_format, seed: int = 0) -> list[Tensor]:
+    """Input, residual, gradient, weight, bias and running estimates."""
+    generator = torch.Generator().manual_seed(seed)
+    images = (torch.randn(5, 70, 9, 11, generator=generator).contiguous(memory_format=layout) for _ in range(3))
+    return [
+        *images,
+        torch.rand(70, generator=generator) + 0.5,
+        torch.randn(70, generator=generator),
+        torch.zeros(70),
+        torch.ones(70),
+    ]
+
+
+def normalised(x: Tensor, residual: Tensor, grad: Tensor, *channels: Tensor) -> tuple[Tensor, ...]:
+    """The output, the moved estimates and all gradients of a training call."""
+    leaves = [tensor.detach().requires_grad_() for tensor in (x, residual, *channels[:2])]
+    options = {"residual": leaves[1], "activation": "relu"}
+    out = fused_batch_norm(leaves[0], *leaves[2:], *channels[2:], True, **options)  # type: ignore[arg-type]
+    return out.detach(), *channels[2:], *torch.autograd.grad(out, leaves, grad)
+
+
+def alike(there: tuple[Tensor, ...], here: tuple[Tensor, ...]) -> None:
+    for got, expected in zip(there, here, strict=True):
+        torch.testing.assert_close(got.cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+@norms
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_norms_on_another_stream(layout: torch.memory_format) -> None:
+    inputs, stream = image_and_channels(layout), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        there = normalised(*(t.cuda() for t in inputs))
+    stream.synchronize()
+    alike(there, normalised(*inputs))
+
+
+@norms
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_norms_do_not_wait(layout: torch.memory_format) -> None:
+    there = [t.cuda() for t in image_and_channels(layout)]
+    normalised(*there)  # compiles
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        normalised(*there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@norms
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_graphs_of_norms_replay_with_other_inputs(layout: torch.memory_format) -> None:
+    static = [t.cuda() for t in image_and_channels(layout)]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        normalised(*static)  # what is compiled on first use is compiled
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = normalised(*static)
+    for seed in (1, 2):
+        inputs = image_and_channels(layout, seed)
+        for place, value in zip(static, inputs, strict=True):
+            place.copy_(value)
+        graph.replay()
+        torch.cuda.synchronize()
+        alike(results, normalised(*inputs))

@@ -69,7 +69,8 @@ using BatchNormCoefficients = void(const BatchNormProblem& problem, const BatchN
                                    void* coefficients, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(BatchNormCoefficients, batch_norm_coefficients)
 
-/// Writes items [begin, end) of out, laid out as input, and, unless null, the bits of a kinked activation's slope.
+/// Writes items [begin, end) of out, laid out as input or itself the input, and, unless null, the bits of a kinked
+/// activation's slope.
 using FusedBatchNorm = void(const BatchNormProblem& problem, const void* coefficients, void* out, uint8_t* bits,
                             int64_t begin, int64_t end);
 VISIONOPS_KERNEL(FusedBatchNorm, fused_batch_norm)
@@ -79,6 +80,8 @@ struct BatchNormGradient {
   const void* grad;     // laid out as the input, of its dtype
   const uint8_t* bits;  // of a kinked activation, as fused_batch_norm wrote them; others compute their slope anew
   bool training;        // the statistics were the batch's: they move with the input
+  bool from_output;     // problem.input is the output of an invertible activation: the input is rebuilt, less its mean,
+                        // and the channels' means are 0; without residual, no weight is 0
 };
 
 /// Writes the sums of items [begin, end), shaped as moments: of the gradient before the activation, then of its

@@ -1,8 +1,8 @@
 // Batch norm on the CPU, backward: two sums of each channel, then one pass for the gradients of input and residual.
 #include <cmath>
 
-#include "norm/batch_norm_items.h"
-#include "norm/fused_batch_norm.h"
+#include "norm/batch_norm_sums.h"
+#include "norm/batch_norm_values.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -28,6 +28,20 @@ struct Backward {
         residual(static_cast<const T*>(problem.residual)),
         grad(static_cast<const T*>(gradient.grad)) {}
 
+  /// The input of a run as it is computed with: read or, where the output overwrote it, rebuilt.
+  template <Activation a, int kStep>
+  const C* input_of(const Run& run, C* buffer) const {
+    if constexpr (is_invertible(a)) {
+      if (gradient.from_output) {
+        alignas(64) C buffer_z[kChunk];
+        const C* z = loaded(input + run.first, run.count, buffer_z);
+        rebuilt<a, kStep>(z, coefficients.from(run.column), run.count, buffer);
+        return buffer;
+      }
+    }
+    return loaded(input + run.first, run.count, buffer);
+  }
+
   /// The gradient of a run before the activation: grad itself, or computed into `inner`.
   template <Activation a, int kStep>
   const C* before(const Run& run, const C* x, C* inner) const {
@@ -51,7 +65,7 @@ struct Backward {
     alignas(64) C buffer_x[kChunk], buffer_g[kChunk];
     LaneSums<C> sums;
     walk.chunks(item, [&](const Run& run) {
-      const C* x = loaded(input + run.first, run.count, buffer_x);
+      const C* x = input_of<a, 0>(run, buffer_x);
       sums.add(before<a, 0>(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
     });
     of_grad[item] = sums.sum();
@@ -71,7 +85,7 @@ struct Backward {
       ColumnSums<C> sums;
       const auto load = [&](int64_t row, int64_t count, int to) {
         const Run run = {row * walk.columns + column, count, column, row * walk.row_bits + column / 8};
-        x[to] = loaded(input + run.first, count, buffers_x[to]);
+        x[to] = input_of<a, 1>(run, buffers_x[to]);
         g[to] = before<a, 1>(run, x[to], buffers_g[to]);
       };
       const int64_t end = walk.first_row(item + 1);
@@ -94,9 +108,9 @@ struct Backward {
   template <Activation a, int kStep>
   void apply(T* grad_input, T* grad_residual, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
-    const Results<T> results(problem);
-    walk.chunks_backwards(begin, end, [&](const Run& run) {
-      const C* x = input == nullptr ? nullptr : loaded(input + run.first, run.count, buffer_x);
+    const Results<T> results = {false};
+    walk.chunks(begin, end, [&](const Run& run) {
+      const C* x = input == nullptr ? nullptr : input_of<a, kStep>(run, buffer_x);
       C* inner_place = grad_residual == nullptr ? buffer_g : results.place(grad_residual + run.first, buffer_g);
       const C* inner = before<a, kStep>(run, x, inner_place);
       if (grad_residual != nullptr) results.store(inner, run.count, grad_residual + run.first);

@@ -3,7 +3,8 @@
 
 #include <cmath>
 
-#include "norm/batch_norm_items.h"
+#include "norm/batch_norm_sums.h"
+#include "norm/batch_norm_values.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -128,10 +129,10 @@ struct Forward {
   template <int kStep>
   void apply(const Coefficients<C>& coefficients, T* out, uint8_t* bits, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_r[kChunk], buffer_z[kChunk];
-    const Results<T> results(problem);
+    const Results<T> results = {out == input};
     visit_activation(problem.activation, [&](auto tag) {
       constexpr Activation a = decltype(tag)::activation;
-      walk.chunks_backwards(begin, end, [&](const Run& run) {
+      walk.chunks(begin, end, [&](const Run& run) {
         const C* x = loaded(input + run.first, run.count, buffer_x);
         const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
         C* z = results.place(out + run.first, buffer_z);

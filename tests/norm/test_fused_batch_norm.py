@@ -1,8 +1,7 @@
-"""fused_batch_norm beyond agreement with its reference: gradients, layouts, running estimates, digits and errors."""
+"""fused_batch_norm beyond agreement with its reference: gradients, layouts, running estimates and digits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,114 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
 
 from contract import DTYPES, to_numpy
 from visionops import fused_batch_norm
 from visionops.norm import reference
 from visionops.norm.cases import ACTIVATIONS
 from visionops.testing import compare
-
-IMAGE, CHANNELS = torch.ones(2, 3, 4, 5), torch.ones(3)
-
-
-def training(input: Any = IMAGE, *args: Any, **kwargs: Any) -> Tensor:
-    return fused_batch_norm(input, *(args or (None, None)), None, None, True, **kwargs)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: training(IMAGE[0]), ValueError, "input: expected shape (B, C, H, W), got (3, 4, 5)"),
-        (lambda: training(IMAGE.numpy()), TypeError, "input: expected a torch.Tensor, got ndarray"),
-        (lambda: training(IMAGE.long()), TypeError, "input: expected dtype floating, got torch.int64"),
-        (lambda: training(IMAGE, CHANNELS[:2], None), ValueError, "weight: expected shape (C,) with C=3, got (2,)"),
-        (lambda: training(IMAGE, None, CHANNELS[None]), ValueError, "bias: expected shape (C,) with C=3, got (1, 3)"),
-        (lambda: training(IMAGE, CHANNELS > 0, None), TypeError, "weight: expected dtype floating, got torch.bool"),
-        (lambda: training(IMAGE, [1, 1, 1], None), TypeError, "weight: expected a torch.Tensor, got list"),
-        (
-            lambda: training(IMAGE, CHANNELS.to("meta"), None),
-            TypeError,
-            "weight: expected device cpu as input, got meta",
-        ),
-        (
-            lambda: fused_batch_norm(IMAGE, None, None, None, None),
-            ValueError,
-            "running_mean, running_var: expected both, or in training neither, got None and None",
-        ),
-        (
-            lambda: fused_batch_norm(IMAGE, None, None, CHANNELS, None, True),
-            ValueError,
-            "running_mean, running_var: expected both, or in training neither, got a tensor and None",
-        ),
-        (
-            lambda: training(residual=IMAGE[:1]),
-            ValueError,
-            "residual: expected the shape of input, (2, 3, 4, 5), got (1, 3, 4, 5)",
-        ),
-        (
-            lambda: training(residual=IMAGE.double()),
-            TypeError,
-            "residual: expected dtype torch.float32 as input, got torch.float64",
-        ),
-        (
-            lambda: training(activation="tanh"),
-            ValueError,
-            "activation: expected one of None, 'relu', 'leaky_relu', 'relu6', 'silu', 'hardswish', 'gelu', got 'tanh'",
-        ),
-        (lambda: training(momentum=None), TypeError, "momentum: expected a number, got NoneType"),
-        (lambda: training(eps=float("nan")), ValueError, "eps: expected a number, got nan"),
-        (
-            lambda: training(IMAGE[:1, :, :1, :1]),
-            ValueError,
-            "input: expected more than one value per channel with training=True, got one",
-        ),
-    ],
-)
-def test_errors(call: Callable[[], Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as raised:
-        call()
-    assert str(raised.value) == message
-
-
-OP = torch.ops.visionops.fused_batch_norm_native
-BACKWARD = torch.ops.visionops.fused_batch_norm_backward_native
-
-
-def forward_op(input: Tensor = IMAGE, weight: Any = None, residual: Any = None, activation: int = 0) -> Any:
-    return OP(input, weight, None, None, None, True, 0.1, 1e-5, residual, activation, False)
-
-
-def backward_op(
-    grad: Tensor = IMAGE, input: Any = IMAGE, mean: Tensor = CHANNELS, bits: Any = None, act: int = 0
-) -> Any:
-    bits = torch.empty(0, dtype=torch.uint8) if bits is None else bits
-    return BACKWARD(grad, input, None, None, mean, CHANNELS, None, bits, True, 1e-5, act, True, False)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: forward_op(IMAGE[0]), "input: expected a floating"),
-        (lambda: forward_op(IMAGE.int()), "input: expected a floating"),
-        (lambda: forward_op(weight=CHANNELS[:2]), "weight: expected a floating"),
-        (lambda: forward_op(weight=CHANNELS.int()), "weight: expected a floating"),
-        (lambda: forward_op(residual=IMAGE[:1]), "residual: expected the shape"),
-        (lambda: forward_op(residual=IMAGE.double()), "residual: expected the shape"),
-        (lambda: forward_op(activation=7), "activation: expected 0 to 6"),
-        (lambda: OP(IMAGE, *[None] * 4, False, 0.1, 1e-5, None, 0, False), "running_mean, running_var: expected both"),
-        (lambda: backward_op(IMAGE[:1]), "grad: expected the shape"),
-        (lambda: backward_op(IMAGE.double()), "grad: expected the shape"),
-        (lambda: backward_op(mean=CHANNELS[:2]), "mean: expected a floating"),
-        (lambda: backward_op(input=None), "input: expected a tensor"),
-        (lambda: backward_op(act=1), "bits: expected those of the forward call"),
-        (lambda: backward_op(act=1, bits=torch.zeros(3, dtype=torch.uint8)), "bits: expected those"),
-        (lambda: backward_op(act=1, bits=torch.zeros(18)), "bits: expected a contiguous uint8"),
-    ],
-)
-def test_the_operations_assert_what_memory_safety_needs(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises((ValueError, RuntimeError), match=message):
-        call()
 
 
 def _drawn(draw: st.DataObject) -> tuple[dict[str, Any], list[np.ndarray[Any, Any] | None], dict[str, Any]]:
@@ -236,13 +133,23 @@ def test_an_empty_batch_moves_nothing_and_has_gradients() -> None:
     assert weight.grad.tolist() == [0] * 3
 
 
+def variance(x: Tensor, layout: torch.memory_format) -> np.ndarray[Any, Any]:
+    """The batch's, as a running estimate in float64 receives it; unbiased."""
+    estimates = torch.zeros(x.shape[1], dtype=torch.float64), torch.zeros(x.shape[1], dtype=torch.float64)
+    fused_batch_norm(x.contiguous(memory_format=layout), None, None, *estimates, True, 1.0)
+    return estimates[1].numpy()
+
+
+def exact_variance(x: Tensor) -> np.ndarray[Any, Any]:
+    count = x.numel() // x.shape[1]
+    return reference.batch_statistics(x.numpy())[1] * count / (count - 1)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("shape", [(1, 1, 1000, 1000), (4, 4, 250, 250), (40_000, 2, 5, 5)])
 def test_variance_far_from_zero_keeps_its_digits(shape: tuple[int, ...], layout: torch.memory_format) -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(1e4, 1, size=shape).astype(np.float32))
-    _, exact = reference.batch_statistics(x.numpy())
-    _, _, var, *_ = forward_op(x.contiguous(memory_format=layout))
-    torch.testing.assert_close(var, torch.from_numpy(exact), rtol=1e-6, atol=0)
+    np.testing.assert_allclose(variance(x, layout), exact_variance(x), rtol=1e-6)
     # The output too: eager torch is off by 5e-4 here, the rounding of 1e4.
     out = fused_batch_norm(x.contiguous(memory_format=layout), None, None, None, None, True)
     compare(out.double().numpy(), reference.fused_batch_norm(x.numpy(), None, None, None, None, True), "float32", 4)
@@ -253,9 +160,7 @@ def test_an_unlike_beginning_costs_few_digits(layout: torch.memory_format) -> No
     # The sums of each item are taken around the mean of its first values.
     x = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)) + 1e4
     x[0, :, 0, :4] = 0
-    _, exact = reference.batch_statistics(x.numpy())
-    _, _, var, *_ = forward_op(x.contiguous(memory_format=layout))
-    torch.testing.assert_close(var, torch.from_numpy(exact), rtol=1e-4, atol=0)
+    np.testing.assert_allclose(variance(x, layout), exact_variance(x), rtol=1e-4)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -281,12 +186,11 @@ def test_same_at_any_number_of_threads(shape: tuple[int, ...], layout: torch.mem
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_large_results_are_those_of_their_parts(dtype: torch.dtype, layout: torch.memory_format) -> None:
-    # Results from 4 MB on are written past the caches.
+    # Of many items, taken by threads of which each begins elsewhere.
     generator = torch.Generator().manual_seed(0)
     x, residual, grad = (
         torch.randn(12, 20, 97, 93, generator=generator).to(dtype).contiguous(memory_format=layout) for _ in range(3)
     )
-    assert x.nbytes > 4 << 20
     mean, var = torch.linspace(-1, 1, 20), torch.linspace(0.5, 2, 20)
 
     def call(part: slice) -> tuple[Tensor, ...]:
@@ -299,49 +203,6 @@ def test_large_results_are_those_of_their_parts(dtype: torch.dtype, layout: torc
         part = slice(first, first + 4)
         for got, wanted in zip(call(part), whole, strict=True):
             assert torch.equal(got, wanted[part])
-
-
-def _saved_bytes(call: Callable[[], Tensor]) -> int:
-    """Bytes that autograd keeps between forward and backward, beyond the output, which the next layer keeps."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = call()
-    kept.pop(out.untyped_storage().data_ptr(), None)
-    return sum(kept.values())
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("with_residual", [False, True])
-def test_saves_no_more_than_torch(activation: str | None, with_residual: bool) -> None:
-    x, residual = (torch.randn(4, 16, 28, 28).requires_grad_() for _ in range(2))
-    weight, bias = torch.ones(16, requires_grad=True), torch.zeros(16, requires_grad=True)
-    options = {"residual": residual if with_residual else None, "activation": activation}
-    function: Any = (lambda x: x) if activation is None else getattr(F, activation)
-
-    def eager() -> Tensor:
-        before = F.batch_norm(x, None, None, weight, bias, True)
-        return function(before + residual if with_residual else before)  # type: ignore[no-any-return]
-
-    ours = _saved_bytes(lambda: fused_batch_norm(x, weight, bias, None, None, True, **options))
-    theirs = _saved_bytes(eager)
-    bits = x.numel() / 8 if activation in ("relu", "leaky_relu", "relu6") else 0
-    image = x.numel() * 4
-    print(f"{activation}, residual {with_residual}: {ours} bytes saved, torch {theirs}")
-    assert ours <= image * (2 if with_residual and activation in ("silu", "hardswish", "gelu") else 1) + bits + 1024
-    # Torch's relu and leaky_relu save their output, which was not counted.
-    assert ours <= theirs + bits + 1024
-
-
-def test_a_frozen_norm_saves_a_bit_an_element() -> None:
-    x = torch.randn(4, 16, 28, 28).requires_grad_()
-    statistics = torch.zeros(16), torch.ones(16)
-    saved = _saved_bytes(lambda: fused_batch_norm(x, None, None, *statistics, activation="relu"))
-    assert saved <= x.numel() / 8 + 1024
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -12,17 +12,20 @@ from torch import fx, nn
 
 from visionops.nn.norm import BatchNorm2d
 from visionops.nn.patterns import fuse
+from visionops.nn.pool import AvgPool2d, MaxPool2d
 
-# A module of the first class becomes one of the second, which is derived from it, parameters and hooks and all.
-SWAPS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: BatchNorm2d}
+# A module of the first class becomes one of the second, which has its attributes, parameters and hooks and all.
+SWAPS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm2d: BatchNorm2d,
+    nn.MaxPool2d: MaxPool2d,
+    nn.AvgPool2d: AvgPool2d,
+}
 
 # What one might expect to be swapped, and why it is not.
 LEFT: dict[type[nn.Module], str] = {
     nn.SyncBatchNorm: "its statistics are of several processes",
     nn.BatchNorm1d: "only (B, C, H, W) is normalised here",
     nn.BatchNorm3d: "only (B, C, H, W) is normalised here",
-    nn.MaxPool2d: "visionops.nn has no module for it",
-    nn.AvgPool2d: "visionops.nn has no module for it",
 }
 
 
@@ -43,10 +46,12 @@ def convert(model: nn.Module) -> Conversion:
 
     - Every `torch.nn.BatchNorm2d` becomes a `visionops.nn.BatchNorm2d`, the same object with the same parameters,
       buffers and hooks: an optimizer that holds them goes on.
+    - `torch.nn.MaxPool2d` and `torch.nn.AvgPool2d` likewise.
     - Where a module's own forward sends the norm's output to an addition, an activation or both, and nowhere else,
       they are done in the norm's pass.
     - Of a network in eval mode, where a norm follows a convolution and no addition follows it, the convolution takes
-      the norm into its weights, and the norm is gone: such a network is for inference.
+      the norm into its weights, and the norm is gone: such a network is for inference. Where an addition follows it,
+      what the convolution returned is overwritten, unless a gradient is asked for.
 
     A forward that torch.fx cannot follow, or that depends on the mode, stays as it is, its norms swapped but alone.
     Outputs and gradients agree with those before to within rounding.
@@ -59,11 +64,11 @@ def convert(model: nn.Module) -> Conversion:
 
     >>> print(convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))))
     swapped 1: BatchNorm2d with relu
-    left 3: MaxPool2d: visionops.nn has no module for it
+    swapped 3: MaxPool2d
     """
     report = Conversion()
     names = {id(module): name for name, module in model.named_modules()}
-    norms = [module for module in model.modules() if type(module) in SWAPS]
+    swapped = [module for module in model.modules() if type(module) in SWAPS]
     for module in model.modules():
         kind = type(module)
         if kind in SWAPS:
@@ -89,7 +94,7 @@ def convert(model: nn.Module) -> Conversion:
         for node in graph.nodes
         if node.op == "call_module"
     )
-    what = {id(norm): type(norm).__name__ for norm in norms}
+    what = {id(module): type(module).__name__ for module in swapped}
     for module, graph in graphs:
         fused = fuse(module, graph, calls)
         if fused:

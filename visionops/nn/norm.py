@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._codes import ACTIVATIONS
-from visionops.norm import fused_batch_norm
+from visionops.norm import fused_batch_norm, fused_batch_norm_
 
 
 class BatchNorm2d(torch.nn.BatchNorm2d):
@@ -55,8 +55,10 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
         """Normalise, add and activate (B, C, H, W)."""
         return self.normalised(input, residual, self.activation)
 
-    def normalised(self, input: Tensor, residual: Tensor | None, activation: str | None) -> Tensor:
-        """As forward, with another activation."""
+    def normalised(
+        self, input: Tensor, residual: Tensor | None, activation: str | None, *, in_place: bool = False
+    ) -> Tensor:
+        """As forward, with another activation; `in_place` overwrites the input."""
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -66,7 +68,8 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
         estimates = (self.running_mean, self.running_var)
         if self.training and not self.track_running_stats:
             estimates = (None, None)
-        return fused_batch_norm(
+        function = fused_batch_norm_ if in_place else fused_batch_norm
+        return function(
             input,
             self.weight,
             self.bias,

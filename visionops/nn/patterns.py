@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from visionops._op import needs_autograd
 from visionops.nn.norm import BatchNorm2d
 from visionops.norm import fold_batch_norm
 
@@ -61,10 +62,9 @@ def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, s
         replacement = node
         if addition is not None:
             other = addition.args[1] if addition.args[0] is node else addition.args[0]
+            function = with_residual_in_place if _owns_its_input(module, node, norm) else with_residual
             with graph.inserting_before(last):
-                replacement = graph.call_function(
-                    with_residual, (graph.get_attr(str(node.target)), node.args[0], other)
-                )
+                replacement = graph.call_function(function, (graph.get_attr(str(node.target)), node.args[0], other))
         last.replace_all_uses_with(replacement)
         for step in {last: None, addition: None, node if addition else None: None}:
             if step is not None:
@@ -76,9 +76,21 @@ def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, s
 
 def with_residual(norm: BatchNorm2d, input: Tensor, other: Any) -> Tensor:
     """What a norm, an addition and the norm's activation do: in one pass unless the addition broadcasts the input."""
-    if isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype:
+    if _is_alike(other, input):
         return norm(input, residual=other)  # type: ignore[no-any-return]
     return FUNCTIONS[norm.activation](norm.normalised(input, None, None) + other)  # type: ignore[no-any-return]
+
+
+def _is_alike(other: Any, input: Tensor) -> bool:
+    return isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype
+
+
+def with_residual_in_place(norm: BatchNorm2d, input: Tensor, other: Any) -> Tensor:
+    """The same over memory that is at hand, where no gradient is asked for: the input is overwritten."""
+    gradient = needs_autograd((input, norm.weight, norm.bias, other))
+    if _is_alike(other, input) and input.device.type == "cpu" and not gradient:
+        return norm.normalised(input, other, norm.activation, in_place=True)
+    return with_residual(norm, input, other)
 
 
 def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
@@ -127,6 +139,12 @@ def _activation(module: nn.Module, node: fx.Node) -> str | None:
     ):
         return None
     return _MODULES.get(type(called))
+
+
+def _owns_its_input(module: nn.Module, node: fx.Node, norm: BatchNorm2d) -> bool:
+    """Whether the norm is there to infer, and what it reads is new from a convolution, seen by nobody else."""
+    convolution = _called(module, node.all_input_nodes[0])
+    return not norm.training and type(convolution) is nn.Conv2d and not _has_hooks(convolution)
 
 
 def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, calls: Counter[int]) -> bool:

@@ -2,8 +2,10 @@
 
 from visionops.norm.fold_batch_norm import fold_batch_norm
 from visionops.norm.fused_batch_norm import fused_batch_norm
+from visionops.norm.fused_batch_norm_in_place import fused_batch_norm_
 
 __all__ = [
     "fold_batch_norm",
     "fused_batch_norm",
+    "fused_batch_norm_",
 ]

@@ -57,7 +57,7 @@ def fold_batch_norm(
     }
     for name, values in channel_values.items():
         if values is not None or name.startswith("running"):
-            channels(name, values, "weight", weight, 0)
+            check_channels(name, values, "weight", weight, 0)
     _check.number("eps", eps)
     scale = (running_var.double() + eps).rsqrt()
     if bn_weight is not None:
@@ -71,7 +71,7 @@ def fold_batch_norm(
     return folded.to(weight.dtype, memory_format=torch.preserve_format), shift.to(weight.dtype)
 
 
-def channels(name: str, values: Tensor | None, other_name: str, other: Tensor, dim: int) -> None:
+def check_channels(name: str, values: Tensor | None, other_name: str, other: Tensor, dim: int) -> None:
     """Raise unless `values` is floating (C,) with as many channels as another tensor has in `dim`, on its device."""
     _check.is_a(name, values, Tensor)
     assert values is not None

@@ -12,12 +12,17 @@ from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
 from visionops._op import FLOATING, NATIVE, ONCE, TRITON, Gradient, Op, needs_autograd
-from visionops.norm.fold_batch_norm import channels
+from visionops.norm.fold_batch_norm import check_channels
 
 # Their slope has two values: one bit an element is all that backward needs of what the activation saw.
 KINKED = frozenset(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
 
 COLUMNS = 256  # kBatchNormColumns of csrc/norm/fused_batch_norm.h
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Of the statistics of an image of a dtype, and of the gradients of its parameters."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def bits_shape(input: Tensor) -> tuple[Any, ...]:
@@ -32,7 +37,7 @@ def bits_shape(input: Tensor) -> tuple[Any, ...]:
     return (batch * height * width + repeats - 1) // repeats, (repeats * channels + 7) // 8
 
 
-def _fake(
+def fake_forward(
     input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -45,6 +50,7 @@ def _fake(
     activation: int,
     with_bits: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The shape rule: output, the statistics that backward reads, moved running estimates, bits of the slope."""
     statistics = input.shape[1] if training else 0
     moved_mean, moved_var = (
         input.new_empty(0, dtype=torch.float32)
@@ -54,8 +60,8 @@ def _fake(
     )
     return (
         empty_image(input, *input.shape[1:]),
-        input.new_empty(statistics, dtype=torch.float64),
-        input.new_empty(statistics, dtype=torch.float64),
+        input.new_empty(statistics, dtype=wide(input.dtype)),
+        input.new_empty(statistics, dtype=wide(input.dtype)),
         moved_mean,
         moved_var,
         input.new_empty(bits_shape(input) if with_bits else (0,), dtype=torch.uint8),
@@ -81,16 +87,11 @@ def _fake_backward(
     if input is None and bits.ndim > 1:
         layout = torch.channels_last if bits.ndim == 2 else torch.contiguous_format
         like = torch.empty_like(grad, memory_format=layout)
-    grad_weight, grad_bias = (
-        grad.new_empty(0, dtype=torch.float32)
-        if parameter is None or not with_affine
-        else parameter.new_empty(parameter.shape)
-        for parameter in (weight, bias)
-    )
+    parameters = like.shape[1] if with_affine else 0
     return (
         empty_image(like, *like.shape[1:]),
-        grad_weight,
-        grad_bias,
+        grad.new_empty(parameters, dtype=wide(grad.dtype)),
+        grad.new_empty(parameters, dtype=wide(grad.dtype)),
         empty_image(like, *like.shape[1:]) if with_residual else grad.new_empty(0),
     )
 
@@ -110,19 +111,29 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, batch_mean, batch_var, _, _, bits = output
     if ctx.training:
         mean, var = batch_mean, batch_var
-    _, ctx.with_affine, with_bias, *_, ctx.with_residual, _, _ = ctx.needs_input_grad
-    ctx.with_affine = ctx.with_affine or with_bias
-    recomputes = ctx.activation != ACTIVATIONS[None] and ctx.activation not in KINKED
+    _, *with_parameters, _, _, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
+    ctx.parameters = dtypes_of((weight, bias), with_parameters)
+    recomputes = ctx.activation not in KINKED and ctx.activation != ACTIVATIONS[None]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
-        input if ctx.training or ctx.with_affine or recomputes else None,
+        input if ctx.training or any(with_parameters) or recomputes else None,
         weight,
-        bias,
+        bias if recomputes else None,
         mean,
         var,
         residual if recomputes else None,
         bits,
     )
+
+
+def dtypes_of(parameters: tuple[Tensor | None, ...], asked: Sequence[bool]) -> tuple[torch.dtype | None, ...]:
+    """Of the parameters whose gradients are asked for."""
+    return tuple(p.dtype if p is not None and a else None for p, a in zip(parameters, asked, strict=True))
+
+
+def of_parameters(dtypes: tuple[torch.dtype | None, ...], *gradients: Tensor) -> list[Tensor | None]:
+    """The gradients of weight and bias in the dtypes of those that have one."""
+    return [None if dtype is None else grad.to(dtype) for dtype, grad in zip(dtypes, gradients, strict=True)]
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -136,15 +147,13 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         ctx.training,
         ctx.eps,
         ctx.activation,
-        ctx.with_affine,
+        any(dtype is not None for dtype in ctx.parameters),
         computes_residual,
         backend=ctx.backend,
     )
-    weight, bias = ctx.saved_tensors[1:3]
     return (
         grad_input,
-        grad_weight if ctx.with_affine and weight is not None else None,
-        grad_bias if ctx.with_affine and bias is not None else None,
+        *of_parameters(ctx.parameters, grad_weight, grad_bias),
         *(None,) * 5,
         grad_residual if computes_residual else grad if ctx.with_residual else None,
         None,
@@ -157,7 +166,7 @@ FUSED_BATCH_NORM_BACKWARD = Op(
     "fused_batch_norm_backward", fake=_fake_backward, vmap=_one_by_one, gradient=ONCE, backends=BACKENDS
 )
 FUSED_BATCH_NORM = Op(
-    "fused_batch_norm", fake=_fake, vmap=_one_by_one, gradient=Gradient(_save, _backward), backends=BACKENDS
+    "fused_batch_norm", fake=fake_forward, vmap=_one_by_one, gradient=Gradient(_save, _backward), backends=BACKENDS
 )
 
 
@@ -184,8 +193,9 @@ def fused_batch_norm(
 
     Statistics are exact to about the input's own rounding however far from 0 it lies, and the same at any number of
     threads. Saved for backward are input and statistics, for relu, leaky_relu and relu6 a bit an element, and for silu,
-    hardswish and gelu the residual. The input is not saved where its gradient does not depend on it: without training
-    and gradients of weight and bias, unless for silu, hardswish and gelu.
+    hardswish and gelu the residual: in no case more than what torch saves for the same. The input is not saved where
+    its gradient does not depend on it: without training and gradients of weight and bias, unless for silu, hardswish
+    and gelu.
 
     Args:
         input: (B, C, H, W) floating, of either memory layout, which the result shares.
@@ -215,13 +225,46 @@ def fused_batch_norm(
     >>> fused_batch_norm(x, None, None, None, None, True, activation="relu").flatten()
     tensor([0.0000, 0.0000, 0.4472, 1.3416])
     """
+    channels = weight, bias, running_mean, running_var
+    check_arguments(input, *channels, training, momentum, eps, residual=residual, activation=activation)
+    number = ACTIVATIONS[activation]
+    with_bits = number in KINKED and needs_autograd((input, *channels, residual))
+    plain = bool(training), float(momentum), float(eps)
+    output, _, _, *moved, _ = FUSED_BATCH_NORM(input, *channels, *plain, residual, number, with_bits, backend=backend)
+    if training:
+        move(running_mean, running_var, *moved)
+    return output  # type: ignore[no-any-return]
+
+
+def move(running_mean: Tensor | None, running_var: Tensor | None, moved_mean: Tensor, moved_var: Tensor) -> None:
+    """Write the running estimates, if there are any, after a training call."""
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.copy_(moved_mean)
+            running_var.copy_(moved_var)
+
+
+def check_arguments(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *,
+    residual: Tensor | None,
+    activation: str | None,
+) -> None:
+    """Raise unless `fused_batch_norm`, or its in-place form, can be called so."""
     _check.is_a("input", input, Tensor)
     _check.ndim("input", input, 4, "(B, C, H, W)")
     _check.dtype("input", input, FLOATING, "floating")
     channel_values = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
     for name, values in channel_values.items():
         if values is not None:
-            channels(name, values, "input", input, 1)
+            check_channels(name, values, "input", input, 1)
     if (running_mean is None) != (running_var is None) or (running_mean is None and not training):
         raise ValueError(
             "running_mean, running_var: expected both, or in training neither, got "
@@ -239,15 +282,3 @@ def fused_batch_norm(
             raise TypeError(f"residual: expected dtype {input.dtype} as input, got {residual.dtype}")
         _check.same_device("residual", residual, "input", input)
     _check.one_of("activation", activation, ACTIVATIONS)
-
-    number = ACTIVATIONS[activation]
-    tensors = (input, weight, bias, running_mean, running_var, residual)
-    with_bits = number in KINKED and needs_autograd(tensors)
-    output, _, _, *moved, _ = FUSED_BATCH_NORM(
-        *tensors[:5], bool(training), float(momentum), float(eps), residual, number, with_bits, backend=backend
-    )
-    if training and running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.copy_(moved[0])
-            running_var.copy_(moved[1])
-    return output  # type: ignore[no-any-return]

@@ -1,0 +1,68 @@
+"""Rows of `visionops.nn.convert`: a ResNet-18 as torch has it and converted, a training step and inference."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import visionops
+from benchmarks.row import Row, Workload
+from networks import ResNet18
+
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+# Of the norm of an output or a gradient: where a rounding takes a value across relu's kink, a gradient jumps.
+TOLERANCE = 1e-2
+
+
+def rows() -> list[Row]:
+    """What is asked is issue 9's; with channels last torch's own norms and pooling leave less to win."""
+    found = []
+    for layout in LAYOUTS:
+        for what, least in (("train", 1.07), ("eval", 1.15)):
+            asked = {"torch": least} if layout == "NCHW" else {}
+            found.append(Row(f"CONVERT-ResNet18-{what}-{layout}", partial(_convert, what, layout), asked))
+    return found
+
+
+def _convert(what: str, layout: str) -> Workload:
+    """Eight images of 224 x 224."""
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 224, 224).contiguous(memory_format=LAYOUTS[layout])
+    theirs = ResNet18().to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    theirs(x)  # moves the running estimates
+    theirs.train(what == "train")
+    ours = copy.deepcopy(theirs)
+    visionops.nn.convert(ours)
+    call = step if what == "train" else infer
+    peers: dict[str, Any] = {"torch": partial(call, theirs, x)}
+    return Workload(partial(call, ours, x), peers, partial(_gate, call, ours, theirs, x))
+
+
+def step(model: nn.Module, x: Tensor) -> Tensor:
+    """The output of a training step; the gradients are in the parameters."""
+    model.zero_grad()
+    out: Tensor = model(x)
+    out.square().mean().backward()  # type: ignore[no-untyped-call]
+    return out.detach()
+
+
+@torch.no_grad()
+def infer(model: nn.Module, x: Tensor) -> Tensor:
+    """The output alone."""
+    return model(x)  # type: ignore[no-any-return]
+
+
+def _gate(call: Any, ours: nn.Module, theirs: nn.Module, x: Tensor, result: Tensor) -> str:
+    """Output and gradients of both networks."""
+    pairs = [(result, call(theirs, x))]
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=False):
+        if b.grad is not None:
+            assert a.grad is not None
+            pairs.append((a.grad, b.grad))
+    for got, wanted in pairs:
+        assert (got - wanted).norm() <= TOLERANCE * wanted.norm()
+    return f"torch's output{' and gradients' if len(pairs) > 1 else ''}"

@@ -1,0 +1,133 @@
+// How batch norm walks over an image: items of work, and contiguous runs of elements within them.
+#pragma once
+
+#include "norm/fused_batch_norm.h"
+#include "norm/slope_bits.h"
+
+namespace visionops::VISIONOPS_ISA {
+
+// Elements that are loaded, computed and stored at a time: several such arrays fit into the first cache.
+constexpr int64_t kChunk = 1024;
+
+// Of an item: elements of its channel or, with channels last, of all channels in so many rows.
+constexpr int64_t kElementsOfChannel = 8192;
+constexpr int64_t kElementsOfRows = 32768, kLeastRows = 32, kMostRows = 128;
+
+constexpr int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/// Contiguous elements. With channels last each has its column of coefficients, otherwise all have one.
+struct Run {
+  int64_t first, count;
+  int64_t column;
+  int64_t bits;  // byte of the first one's bit
+};
+
+/// An image as rows of columns: with channels last some pixels, so that few channels still fill vectors, otherwise one
+/// channel of one image.
+struct Walk {
+  const BatchNormProblem& problem;
+  int64_t repeats;       // pixels of a row, channels last
+  int64_t columns;       // of a row, channels last
+  int64_t coefficients;  // of one kind, up to a multiple of the longest vector
+  int64_t rows;
+  int64_t rows_per_item;  // channels last
+  int64_t row_bits;       // bytes
+  int64_t images;         // of an item, otherwise
+  int64_t slice;          // pixels of an item, otherwise
+  int64_t slices, items_per_channel, items;
+
+  explicit Walk(const BatchNormProblem& problem) : problem(problem) {
+    const int64_t batch = problem.batch, channels = problem.channels, pixels = problem.pixels;
+    if (problem.channels_last) {
+      const BatchNormRows cut = batch_norm_rows(batch * pixels, channels);
+      repeats = cut.pixels;
+      columns = cut.columns;
+      rows = cut.count;
+      row_bits = bit_bytes(columns);
+      images = slice = slices = items_per_channel = 0;
+      rows_per_item = larger(smaller(kElementsOfRows / columns, kMostRows), kLeastRows);
+      items = blocks(rows, rows_per_item);
+    } else {
+      repeats = 1;
+      columns = channels;
+      rows = batch * channels;
+      rows_per_item = 0;
+      row_bits = bit_bytes(pixels);
+      images = larger(kElementsOfChannel / pixels, 1);
+      // Slices begin at whole bytes of bits and whole vectors.
+      slice = blocks(blocks(pixels, blocks(pixels, kElementsOfChannel)), 64) * 64;
+      slices = blocks(pixels, slice);
+      items_per_channel = blocks(batch, images) * slices;
+      items = channels * items_per_channel;
+    }
+    coefficients = blocks(columns, 16) * 16;
+  }
+
+  /// Elements of a channel in the p-th item that has some of it.
+  int64_t count_of(int64_t p) const {
+    if (problem.channels_last) {
+      const int64_t pixels = rows_per_item * repeats;
+      return smaller(pixels, problem.batch * problem.pixels - p * pixels);
+    }
+    const int64_t image = p / slices * images, pixel = p % slices * slice;
+    return smaller(images, problem.batch - image) * smaller(slice, problem.pixels - pixel);
+  }
+
+  int64_t pieces() const { return problem.channels_last ? items : items_per_channel; }
+
+  /// Place of the moments of a channel in its p-th item.
+  int64_t moments_of(int64_t channel, int64_t p) const {
+    return problem.channels_last ? p * problem.channels + channel : channel * items_per_channel + p;
+  }
+
+  /// Rows [first_row(item), first_row(item + 1)) are those of an item, channels last.
+  int64_t first_row(int64_t item) const { return smaller(item * rows_per_item, rows); }
+
+  /// Only the image's last row may be short.
+  Run row_run(int64_t row) const {
+    const int64_t rest = problem.batch * problem.pixels * problem.channels - row * columns;
+    return {row * columns, smaller(columns, rest), 0, row * row_bits};
+  }
+
+  /// Whether `count` rows from `row` on lie before `end` and none of them is short.
+  bool full_rows(int64_t row, int64_t count, int64_t end) const {
+    return row + count <= end && row_run(row + count - 1).count == columns;
+  }
+
+  /// Calls f(run) for each run of an item, in order.
+  template <class F>
+  void runs(int64_t item, F&& f) const {
+    if (problem.channels_last) {
+      for (int64_t row = first_row(item); row < first_row(item + 1); ++row) f(row_run(row));
+    } else {
+      const int64_t channel = item / items_per_channel, p = item % items_per_channel;
+      const int64_t image = p / slices * images, pixel = p % slices * slice;
+      const int64_t end = smaller(image + images, problem.batch), count = smaller(slice, problem.pixels - pixel);
+      for (int64_t b = image; b < end; ++b) {
+        const int64_t row = b * problem.channels + channel;
+        f(Run{row * problem.pixels + pixel, count, channel, row * row_bits + pixel / 8});
+      }
+    }
+  }
+
+  /// Calls f(run) for each run of an item, cut into chunks.
+  template <class F>
+  void chunks(int64_t item, F&& f) const {
+    runs(item, [&](const Run& run) {
+      for (int64_t i = 0; i < run.count; i += kChunk) {
+        const int64_t column = problem.channels_last ? run.column + i : run.column;
+        f(Run{run.first + i, smaller(kChunk, run.count - i), column, run.bits + i / 8});
+      }
+    });
+  }
+
+  /// Calls f(run) for the chunks of items [begin, end).
+  template <class F>
+  void chunks(int64_t begin, int64_t end, F&& f) const {
+    for (int64_t item = begin; item < end; ++item) chunks(item, f);
+  }
+};
+
+}  // namespace visionops::VISIONOPS_ISA
