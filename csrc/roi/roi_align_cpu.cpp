@@ -6,10 +6,14 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-constexpr int64_t kPlanes = 8;       // channels an item has: their planes stay in cache while all RoIs pass
-constexpr int64_t kChannels = 64;    // the same where channels are last
-constexpr int64_t kEight = 8;        // bins of a row that are computed together
-constexpr int64_t kMostVectors = 4;  // of kChannels, in either type's lanes: 4 or 8
+constexpr int64_t kPlanes = 8;      // channels an item has: their planes stay in cache while all RoIs pass
+constexpr int64_t kChannels = 128;  // the same where channels are last
+constexpr int64_t kEight = 8;       // bins of a row that are computed together
+#if defined(__AVX512F__)
+constexpr int kMostVectors = 8;  // of channels, whose two sums each stay in registers
+#else
+constexpr int kMostVectors = 4;
+#endif
 
 int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
@@ -186,47 +190,35 @@ void align_planes(const RoiProblem& problem, const RoiTable& table, T* out, void
 
 // ---- channels last ----------------------------------------------------------------------------------------------
 
-/// Adds the weighted pixels of some entries, `vectors` vectors of channels each, of which the last has `tail` lanes.
-template <int vectors, class T, class C, class Offset>
-VISIONOPS_INLINE void weigh(const T* from, const C* weights, int32_t first, int32_t last, int tail, Offset offset,
-                            Lanes<C>* sums) {
-  for (int v = 0; v < vectors; ++v) sums[v] = Lanes<C>{};
-  for (int32_t i = first; i < last; ++i) {
-    const T* const pixel = from + offset(i);
-    for (int v = 0; v + 1 < vectors; ++v) sums[v] += weights[i] * load(pixel + v * kLanes<C>);
-    sums[vectors - 1] += weights[i] * load(pixel + (vectors - 1) * kLanes<C>, tail);
-  }
-}
-
-/// One row of bins of a RoI, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at.
+/// One row of bins of a RoI, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at. A bin
+/// reads its pixels in the order of memory, into registers.
 template <int vectors, class T>
 void align_pixels(const RoiProblem& problem, const RoiWeights& roi, int64_t width, const T* image, int64_t p, int tail,
-                  T* out, Compute<T>* columns) {
+                  T* out) {
   using C = Compute<T>;
-  constexpr int64_t stride = vectors * kLanes<C>;
-  const int64_t row_size = width * problem.channels;
-  Lanes<C> sums[vectors];
-  for (int32_t l = 0; l < roi.x.line_count; ++l) {
-    const T* const column = image + roi.x.lines[l] * problem.channels;
-    weigh<vectors>(
-        column, static_cast<const C*>(roi.y.weights), roi.y.begin[p], roi.y.begin[p + 1], tail,
-        [&](int32_t i) { return roi.y.lines[roi.y.other[i]] * row_size; }, sums);
-    for (int v = 0; v < vectors; ++v) store(columns + l * stride + v * kLanes<C>, sums[v]);
-  }
-  const int64_t count = (vectors - 1) * kLanes<C> + tail;
+  const C* const by_row = static_cast<const C*>(roi.y.weights);
+  const C* const by_column = static_cast<const C*>(roi.x.weights);
   for (int64_t q = 0; q < problem.pooled_width; ++q, out += problem.channels) {
-    weigh<vectors>(
-        static_cast<const C*>(columns), static_cast<const C*>(roi.x.weights), roi.x.begin[q], roi.x.begin[q + 1],
-        kLanes<C>, [&](int32_t i) { return roi.x.other[i] * stride; }, sums);
-    C values[stride];
+    Lanes<C> sums[vectors] = {};
+    for (int32_t i = roi.y.begin[p]; i < roi.y.begin[p + 1]; ++i) {
+      const T* const row = image + roi.y.lines[roi.y.other[i]] * width * problem.channels;
+      Lanes<C> of_row[vectors] = {};
+      for (int32_t j = roi.x.begin[q]; j < roi.x.begin[q + 1]; ++j) {
+        const T* const pixel = row + roi.x.lines[roi.x.other[j]] * problem.channels;
+        for (int v = 0; v + 1 < vectors; ++v) of_row[v] += by_column[j] * load(pixel + v * kLanes<C>);
+        of_row[vectors - 1] += by_column[j] * load(pixel + (vectors - 1) * kLanes<C>, tail);
+      }
+      for (int v = 0; v < vectors; ++v) sums[v] += by_row[i] * of_row[v];
+    }
+    C values[vectors * kLanes<C>];
     for (int v = 0; v < vectors; ++v) store(values + v * kLanes<C>, sums[v]);
-    put(static_cast<const C*>(values), out, count);
+    put(static_cast<const C*>(values), out, (vectors - 1) * kLanes<C> + tail);
   }
 }
 
 /// Item i is RoI i / (blocks * pooled_height) of the order, a block of kChannels channels and a row of bins.
 template <class T>
-void align_images(const RoiProblem& problem, const RoiTable& table, T* out, void* scratch, int64_t begin, int64_t end) {
+void align_images(const RoiProblem& problem, const RoiTable& table, T* out, void*, int64_t begin, int64_t end) {
   using C = Compute<T>;
   const int64_t blocks = (problem.channels + kChannels - 1) / kChannels;
   for (int64_t item = begin; item < end; ++item) {
@@ -245,11 +237,18 @@ void align_images(const RoiProblem& problem, const RoiTable& table, T* out, void
     const RoiLevel& level = problem.levels[roi.map / problem.batch];
     const T* const image =
         static_cast<const T*>(level.input) + roi.map % problem.batch * level.height * level.width * problem.channels;
-    for (int64_t c = first; c < last; c += kMostVectors * kLanes<C>) {
-      with_vectors<C>(last - c, [&](auto vectors, int tail) {
-        align_pixels<decltype(vectors)::value>(problem, roi, level.width, image + c, p, tail, to + c - first,
-                                               static_cast<C*>(scratch));
-      });
+    for (int64_t c = first; c < last;) {
+      const T* const from = image + c;
+      T* const of_channel = to + c - first;
+      if (last - c >= kMostVectors * kLanes<C>) {
+        align_pixels<kMostVectors>(problem, roi, level.width, from, p, kLanes<C>, of_channel);
+        c += kMostVectors * kLanes<C>;
+      } else {
+        with_vectors<C>(last - c, [&](auto vectors, int tail) {
+          align_pixels<decltype(vectors)::value>(problem, roi, level.width, from, p, tail, of_channel);
+        });
+        c += 4 * kLanes<C>;
+      }
     }
   }
 }
@@ -267,9 +266,7 @@ int64_t roi_align_scratch_bytes(const RoiProblem& problem, const RoiTable& table
   int64_t bytes = 0;
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    using C = Compute<T>;
-    bytes = problem.channels_last ? Scratch::bytes<C>(table.most_entries * kMostVectors * kLanes<C>)
-                                  : PlaneWindow<T>::bytes(problem, table);
+    bytes = problem.channels_last ? 0 : PlaneWindow<T>::bytes(problem, table);
   });
   return bytes;
 }

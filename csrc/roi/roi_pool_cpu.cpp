@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "roi/lanes.h"
+#include "roi/roi_folds.h"
 #include "roi/roi_pool.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -9,21 +10,15 @@ namespace {
 
 constexpr int64_t kPlanes = 8;     // channels an item has: their planes stay in cache while all RoIs pass
 constexpr int64_t kChannels = 64;  // the same where channels are last
-constexpr int64_t kEight = 8;      // bins of a row that are computed together
 
-/// The greater lane by lane; a NaN is the greatest, and the first of equal ones stays.
-template <class C>
+/// What maxima are taken of: numbers, or a NaN as well, which is the greatest.
+enum class Among { numbers, all };
+
+/// The greater lane by lane; the first of equal ones stays.
+template <Among among, class C>
 VISIONOPS_INLINE Lanes<C> greater(const Lanes<C>& most, const Lanes<C>& value) {
+  if constexpr (among == Among::numbers) return value > most ? value : most;
   return ((value > most) | (value != value)) ? value : most;
-}
-
-/// The columns from the first bin's to the last one's.
-struct Span {
-  int64_t begin, end;
-};
-
-Span columns_of(const RoiProblem& problem, const RoiBins& roi) {
-  return {roi.column_begin[0], roi.column_end[problem.pooled_width - 1]};
 }
 
 /// One RoI over planes of the map: what does not depend on the channel.
@@ -34,85 +29,82 @@ struct PlaneWindow {
 
   const RoiProblem& problem;
   const RoiBins& roi;
-  Span span;
-  int64_t bins_padded, row_stride;
-  bool has_empty_bins;
-  C* outside;        // (columns, bins_padded): 0 where a bin has the column, else -infinity
+  int64_t left, right;  // columns from the first bin's to the last one's
+  int64_t row_stride;
+  bool has_folds, has_empty_bins;
+  Folds<C> folds;
   C* rows;           // (pooled_height, row_stride): the greatest of each column in a bin's rows
   C* narrow_result;  // (pooled_height, pooled_width), before it is narrowed
 
   PlaneWindow(const RoiProblem& problem, const RoiBins& roi, void* memory)
-      : problem(problem), roi(roi), span(columns_of(problem, roi)) {
-    bins_padded = padded(problem.pooled_width, kEight);
-    row_stride = padded(problem.levels[0].width, kLanes<C>);
-    outside = static_cast<C*>(memory);
-    rows = outside + problem.levels[0].width * bins_padded;
+      : problem(problem), roi(roi), left(roi.column_begin[0]), right(roi.column_end[problem.pooled_width - 1]) {
+    row_stride = padded(problem.levels[0].width);
+    rows = static_cast<C*>(memory);
     narrow_result = rows + problem.pooled_height * row_stride;
+    has_folds = folds.build(roi, problem.pooled_width);
     has_empty_bins = false;
     for (int64_t p = 0; p < problem.pooled_height; ++p) has_empty_bins |= roi.row_begin[p] >= roi.row_end[p];
-    for (int64_t i = 0; i < (span.end - span.begin) * bins_padded; ++i) outside[i] = -kInfinity;
-    for (int64_t q = 0; q < problem.pooled_width; ++q) {
-      has_empty_bins |= roi.column_begin[q] >= roi.column_end[q];
-      for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-        outside[(x - span.begin) * bins_padded + q] = 0;
-      }
-    }
+    for (int64_t q = 0; q < problem.pooled_width; ++q) has_empty_bins |= roi.column_begin[q] >= roi.column_end[q];
   }
 
-  static int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+  static int64_t padded(int64_t count) { return (count + kLanes<C> - 1) / kLanes<C> * kLanes<C>; }
 
   static int64_t bytes(const RoiProblem& problem) {
-    const int64_t width = problem.levels[0].width, height = problem.pooled_height;
-    const int64_t values = width * padded(problem.pooled_width, kEight) + height * padded(width, kLanes<C>) +
-                           height * problem.pooled_width;
+    const int64_t values = problem.pooled_height * (padded(problem.levels[0].width) + problem.pooled_width);
     return values * int64_t{sizeof(C)};
   }
 
-  /// Fills `rows`; returns whether all of it is less than infinity.
+  /// Fills `rows`; returns whether there is no NaN, if it is not told that there may be.
+  template <Among among>
   bool take_rows(const T* plane) const {
     const int64_t width = problem.levels[0].width;
-    Lanes<C> check{};
+    // A NaN in a sum stays. Infinities may make one as well: then more is done than needed.
+    Lanes<C> sum{};
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
       const int64_t first = roi.row_begin[p], last = roi.row_end[p];
+      if (first >= last) continue;
       C* const row = rows + p * row_stride;
-      for (int64_t x = span.begin; x < span.end; x += kLanes<C>) {
-        const int count = static_cast<int>(span.end - x < kLanes<C> ? span.end - x : kLanes<C>);
-        Lanes<C> most = all_lanes(-kInfinity);
-        for (int64_t y = first; y < last; ++y) most = greater<C>(most, load(plane + y * width + x, count));
-        store(row + x - span.begin, most);
-        check += most < kInfinity ? Lanes<C>{} : most - most;
-      }
-    }
-    return !any_nan<C>(check);
-  }
-
-  /// Bins [p, p + count) of all columns by lanes over bins of a row: adding -infinity hides a column from a bin.
-  template <int count>
-  void take_columns(int64_t p, C* result) const {
-    for (int64_t q = 0; q < problem.pooled_width; q += kEight) {
-      Eight<C> most[count];
-      for (int i = 0; i < count; ++i) most[i] = Eight<C>{} - kInfinity;
-      for (int64_t x = 0; x < span.end - span.begin; ++x) {
-        Eight<C> hidden;
-        memcpy(&hidden, outside + x * bins_padded + q, sizeof hidden);
-        for (int i = 0; i < count; ++i) {
-          const Eight<C> value = rows[(p + i) * row_stride + x] + hidden;
-          most[i] = value > most[i] ? value : most[i];
+      for (int64_t x = left; x < right; x += kLanes<C>) {
+        const int count = static_cast<int>(right - x < kLanes<C> ? right - x : kLanes<C>);
+        const T* from = plane + first * width + x;
+        Lanes<C> most = load(from, count);
+        sum += most;
+        for (int64_t y = first + 1; y < last; ++y) {
+          const Lanes<C> value = load(from += width, count);
+          most = greater<among, C>(most, value);
+          sum += value;
         }
+        store(row + x - left, most);
       }
-      const int64_t left = problem.pooled_width - q < kEight ? problem.pooled_width - q : kEight;
-      for (int i = 0; i < count; ++i) store_eight<C>(result + (p + i) * problem.pooled_width + q, most[i], left);
     }
+    return among == Among::all || !any_nan<C>(sum);
   }
 
-  /// The same bin by bin: infinity less infinity would be NaN, and a NaN is the greatest.
+  /// Bins [p, p + count) by lanes over bins of a row.
+  template <int count>
+  void fold_columns(int64_t p, C* result) const {
+    const Lanes<C> none = all_lanes(-kInfinity);
+    Lanes<C> most[count];
+    for (int i = 0; i < count; ++i) most[i] = none;
+    for (const Fold<C>& fold : folds) {
+      for (int i = 0; i < count; ++i) {
+        const Lanes<C> value = folded<C>(rows + (p + i) * row_stride, fold, none);
+        most[i] = greater<Among::numbers, C>(most[i], value);
+      }
+    }
+    const int bins = static_cast<int>(problem.pooled_width);
+    for (int i = 0; i < count; ++i) store(result + (p + i) * bins, most[i], bins);
+  }
+
+  template <Among among>
   void take_columns_of_each_bin(C* result) const {
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
-      const C* const row = rows + p * row_stride - span.begin;
+      const C* const row = rows + p * row_stride - left;
       for (int64_t q = 0; q < problem.pooled_width; ++q) {
         C most = -kInfinity;
         for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-          most = row[x] > most || row[x] != row[x] ? row[x] : most;
+          const bool is_nan = among == Among::all && row[x] != row[x];
+          most = row[x] > most || is_nan ? row[x] : most;
         }
         *result++ = most;
       }
@@ -122,12 +114,15 @@ struct PlaneWindow {
   void pool(const T* plane, T* out) const {
     C* result = narrow_result;
     if constexpr (std::is_same_v<T, C>) result = out;
-    if (take_rows(plane)) {
+    if (!take_rows<Among::numbers>(plane)) {
+      take_rows<Among::all>(plane);
+      take_columns_of_each_bin<Among::all>(result);
+    } else if (has_folds) {
       int64_t p = 0;
-      for (; p + 7 <= problem.pooled_height; p += 7) take_columns<7>(p, result);
-      for (; p < problem.pooled_height; ++p) take_columns<1>(p, result);
+      for (; p + 7 <= problem.pooled_height; p += 7) fold_columns<7>(p, result);
+      for (; p < problem.pooled_height; ++p) fold_columns<1>(p, result);
     } else {
-      take_columns_of_each_bin(result);
+      take_columns_of_each_bin<Among::numbers>(result);
     }
     if (has_empty_bins) {
       for (int64_t p = 0; p < problem.pooled_height; ++p) {
@@ -164,43 +159,49 @@ void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, v
   }
 }
 
-/// A row of bins, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at.
-template <int vectors, class T>
-void pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, int64_t p, int tail, T* out,
+/// A row of bins, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at; returns whether
+/// there is no NaN, if it is not told that there may be.
+template <Among among, int vectors, class T>
+bool pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, int64_t p, int tail, T* out,
                  Compute<T>* columns) {
   using C = Compute<T>;
   constexpr int64_t stride = vectors * kLanes<C>;
   const int64_t row_size = problem.levels[0].width * problem.channels;
   const int64_t first = roi.row_begin[p], last = roi.row_end[p];
-  const Span span = columns_of(problem, roi);
-  Lanes<C> most[vectors];
-  for (int64_t x = span.begin; x < span.end; ++x) {
+  const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
+  Lanes<C> most[vectors], sum{};
+  for (int64_t x = left; x < right; ++x) {
     const T* pixel = image + first * row_size + x * problem.channels;
-    for (int v = 0; v < vectors; ++v) most[v] = load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail);
+    for (int v = 0; v < vectors; ++v) {
+      most[v] = load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail);
+      sum += most[v];
+    }
     for (int64_t y = first + 1; y < last; ++y) {
       pixel += row_size;
       for (int v = 0; v < vectors; ++v) {
-        most[v] = greater<C>(most[v], load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail));
+        const Lanes<C> value = load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail);
+        most[v] = greater<among, C>(most[v], value);
+        sum += value;
       }
     }
-    for (int v = 0; v < vectors; ++v) store(columns + (x - span.begin) * stride + v * kLanes<C>, most[v]);
+    for (int v = 0; v < vectors; ++v) store(columns + (x - left) * stride + v * kLanes<C>, most[v]);
   }
+  if (among == Among::numbers && any_nan<C>(sum)) return false;
   for (int64_t q = 0; q < problem.pooled_width; ++q, out += problem.channels) {
     const int64_t begin = roi.column_begin[q], end = roi.column_end[q];
     C values[stride] = {};
     if (begin < end) {
-      const C* column = columns + (begin - span.begin) * stride;
+      const C* column = columns + (begin - left) * stride;
       for (int v = 0; v < vectors; ++v) most[v] = load(column + v * kLanes<C>);
       for (int64_t x = begin + 1; x < end; ++x) {
         column += stride;
-        for (int v = 0; v < vectors; ++v) {
-          most[v] = greater<C>(most[v], load(static_cast<const C*>(column + v * kLanes<C>)));
-        }
+        for (int v = 0; v < vectors; ++v) most[v] = greater<among, C>(most[v], load(column + v * kLanes<C>));
       }
       for (int v = 0; v < vectors; ++v) store(values + v * kLanes<C>, most[v]);
     }
     put(static_cast<const C*>(values), out, (vectors - 1) * kLanes<C> + tail);
   }
+  return true;
 }
 
 /// Item i is RoI i / (blocks * pooled_height) of the order, a block of kChannels channels and a row of bins.
@@ -226,8 +227,11 @@ void pool_images(const RoiProblem& problem, const RoiBinsTable& table, T* out, v
     const T* const image = static_cast<const T*>(level.input) + roi.map * level.height * level.width * problem.channels;
     for (int64_t c = first; c < last; c += 4 * kLanes<C>) {
       with_vectors<C>(last - c, [&](auto vectors, int tail) {
-        pool_pixels<decltype(vectors)::value>(problem, roi, image + c, p, tail, to + c - first,
-                                              static_cast<C*>(scratch));
+        constexpr int n = decltype(vectors)::value;
+        C* const columns = static_cast<C*>(scratch);
+        if (!pool_pixels<Among::numbers, n>(problem, roi, image + c, p, tail, to + c - first, columns)) {
+          pool_pixels<Among::all, n>(problem, roi, image + c, p, tail, to + c - first, columns);
+        }
       });
     }
   }
