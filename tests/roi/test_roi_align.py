@@ -249,12 +249,12 @@ def test_what_the_torch_operations_assert() -> None:
         lambda: ops.roi_align_native(image, boxes[:, :4], 2, 2, 1.0, 2, True),
         lambda: ops.roi_align_native(image, boxes.int(), 2, 2, 1.0, 2, True),
         lambda: ops.roi_align_native(image, boxes, 0, 2, 1.0, 2, True),
-        lambda: ops.roi_align_backward_native(image, boxes, 1, 4, 4, 1.0, 2, True, False),
-        lambda: ops.roi_align_backward_native(image[0], boxes, 1, 4, 4, 1.0, 2, True, False),
-        lambda: ops.roi_align_backward_native(image, boxes[:1], 1, -4, 4, 1.0, 2, True, False),
-        lambda: ops.roi_align_max_backward_native(image, image, boxes, 1.0, 2, True),
-        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], image[:, :2], 1.0),
-        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], image.half(), 1.0),
+        lambda: ops.roi_align_backward_native(image, boxes, 1, 4, 4, 1.0, 2, True, False, False),
+        lambda: ops.roi_align_backward_native(image[0], boxes, 1, 4, 4, 1.0, 2, True, False, False),
+        lambda: ops.roi_align_backward_native(image, boxes[:1], 1, -4, 4, 1.0, 2, True, False, False),
+        lambda: ops.roi_align_max_backward_native(image, image, boxes, 1.0, 2, True, False),
+        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], image[:, :2], 1.0, False),
+        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], image.half(), 1.0, False),
         lambda: ops.roi_pool_native(image, boxes, 2, -1, 1.0),
     ):
         with pytest.raises(ValueError, match="expected"):
@@ -376,6 +376,6 @@ def test_a_map_above_two_to_the_31_elements(size: tuple[int, int, int]) -> None:
 def test_differentiable_twice() -> None:
     image, boxes = drawn(2, 3, 6, 7).requires_grad_(), boxes_on(2, 12, 14)
     grad = drawn(9, 3, 2, 2).requires_grad_()
-    arguments = (boxes, 2, 6, 7, 0.5, 2, True, False)
+    arguments = (boxes, 2, 6, 7, 0.5, 2, True, False, False)
     assert torch.autograd.gradcheck(lambda g: ROI_ALIGN_BACKWARD(g, *arguments), grad)
     assert torch.autograd.gradgradcheck(lambda x: ROI_ALIGN(x, boxes, 2, 2, 0.5, 2, True), image)
