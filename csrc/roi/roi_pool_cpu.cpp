@@ -3,13 +3,11 @@
 
 #include "roi/lanes.h"
 #include "roi/roi_folds.h"
+#include "roi/roi_items.h"
 #include "roi/roi_pool.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
-
-constexpr int64_t kPlanes = 8;     // channels an item has: their planes stay in cache while all RoIs pass
-constexpr int64_t kChannels = 64;  // the same where channels are last
 
 /// What maxima are taken of: numbers, or a NaN as well, which is the greatest.
 enum class Among { numbers, all };
@@ -136,27 +134,15 @@ struct PlaneWindow {
   }
 };
 
-/// Item i is RoI i % rois of the order and channels from i / rois * kPlanes on.
 template <class T>
 void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, void* scratch, int64_t begin,
                  int64_t end) {
   const int64_t bins = problem.pooled_height * problem.pooled_width;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t k = table.order[item % problem.rois];
-    const int64_t first = item / problem.rois * kPlanes;
-    const int64_t last = first + kPlanes < problem.channels ? first + kPlanes : problem.channels;
-    const RoiBins& roi = table.rois[k];
-    T* to = out + (k * problem.channels + first) * bins;
-    if (roi.map < 0) {
-      memset(to, 0, static_cast<size_t>((last - first) * bins) * sizeof(T));
-      continue;
-    }
-    const PlaneWindow<T> window(problem, roi, scratch);
-    const RoiLevel& level = problem.levels[0];
-    const int64_t size = level.height * level.width;
-    const T* plane = static_cast<const T*>(level.input) + (roi.map * problem.channels + first) * size;
-    for (int64_t c = first; c < last; ++c, plane += size, to += bins) window.pool(plane, to);
-  }
+  visit_planes(problem, table, out, begin, end,
+               [&](const RoiBins& roi, const T* plane, int64_t size, int64_t planes, T* to) {
+                 const PlaneWindow<T> window(problem, roi, scratch);
+                 for (int64_t c = 0; c < planes; ++c) window.pool(plane + c * size, to + c * bins);
+               });
 }
 
 /// A row of bins, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at; returns whether
@@ -204,53 +190,35 @@ bool pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, 
   return true;
 }
 
-/// Item i is RoI i / (blocks * pooled_height) of the order, a block of kChannels channels and a row of bins.
 template <class T>
 void pool_images(const RoiProblem& problem, const RoiBinsTable& table, T* out, void* scratch, int64_t begin,
                  int64_t end) {
   using C = Compute<T>;
-  const RoiLevel& level = problem.levels[0];
-  const int64_t blocks = (problem.channels + kChannels - 1) / kChannels;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t p = item % problem.pooled_height, block = item / problem.pooled_height;
-    const int64_t k = table.order[block / blocks];
-    const int64_t first = block % blocks * kChannels;
-    const int64_t last = first + kChannels < problem.channels ? first + kChannels : problem.channels;
-    const RoiBins& roi = table.rois[k];
-    T* const to = out + (k * problem.pooled_height + p) * problem.pooled_width * problem.channels + first;
-    if (roi.map < 0 || roi.row_begin[p] >= roi.row_end[p]) {
-      for (int64_t q = 0; q < problem.pooled_width; ++q) {
-        memset(to + q * problem.channels, 0, static_cast<size_t>(last - first) * sizeof(T));
-      }
-      continue;
-    }
-    const T* const image = static_cast<const T*>(level.input) + roi.map * level.height * level.width * problem.channels;
-    for (int64_t c = first; c < last; c += 4 * kLanes<C>) {
-      with_vectors<C>(last - c, [&](auto vectors, int tail) {
-        constexpr int n = decltype(vectors)::value;
-        C* const columns = static_cast<C*>(scratch);
-        if (!pool_pixels<Among::numbers, n>(problem, roi, image + c, p, tail, to + c - first, columns)) {
-          pool_pixels<Among::all, n>(problem, roi, image + c, p, tail, to + c - first, columns);
-        }
-      });
-    }
-  }
+  C* const columns = static_cast<C*>(scratch);
+  visit_pixels(problem, table, out, begin, end,
+               [&](const RoiBins& roi, int64_t p, const T* image, int64_t channels, T* to) {
+                 if (roi.row_begin[p] >= roi.row_end[p]) return false;
+                 for (int64_t c = 0; c < channels; c += 4 * kLanes<C>) {
+                   with_vectors<C>(channels - c, [&](auto vectors, int tail) {
+                     constexpr int n = decltype(vectors)::value;
+                     if (!pool_pixels<Among::numbers, n>(problem, roi, image + c, p, tail, to + c, columns)) {
+                       pool_pixels<Among::all, n>(problem, roi, image + c, p, tail, to + c, columns);
+                     }
+                   });
+                 }
+                 return true;
+               });
 }
 
 }  // namespace
 
-int64_t roi_pool_items(const RoiProblem& problem) {
-  if (problem.channels_last) {
-    return problem.rois * ((problem.channels + kChannels - 1) / kChannels) * problem.pooled_height;
-  }
-  return problem.rois * ((problem.channels + kPlanes - 1) / kPlanes);
-}
+int64_t roi_pool_items(const RoiProblem& problem) { return forward_items(problem); }
 
 int64_t roi_pool_scratch_bytes(const RoiProblem& problem) {
   int64_t bytes = 0;
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    bytes = problem.channels_last ? problem.levels[0].width * kChannels * int64_t{sizeof(Compute<T>)}
+    bytes = problem.channels_last ? problem.levels[0].width * 4 * int64_t{sizeof(Lanes<Compute<T>>)}
                                   : PlaneWindow<T>::bytes(problem);
   });
   return bytes;
