@@ -30,9 +30,11 @@ def rows(scale: int) -> list[GpuRow]:
             # The peers' gradients of narrow maps are sums of narrow numbers; ours are not.
             tolerance = 1e-4 if dtype == torch.float32 else 2e-2
             for row, ours, peer in _of_one_map():
-                peers = {"torchvision": peer} if peer is not None and dtype != torch.bfloat16 else {}
+                peers: dict[str, Callable[..., Any]] = {}
+                if peer is not None and dtype != torch.bfloat16:
+                    peers["torchvision"] = peer
                 found.append(GpuRow(f"{row}-{name}", ours, peers, inputs, tolerance))
-                both = {key: partial(_both, call) for key, call in peers.items()}
+                both: dict[str, Callable[..., Any]] = {key: partial(_both, call) for key, call in peers.items()}
                 found.append(GpuRow(f"{row}-{name}-both", partial(_both, ours), both, inputs, tolerance))
                 gathered = partial(_deterministic, partial(_both, ours))
                 found.append(GpuRow(f"{row}-{name}-both-deterministic", gathered, {}, inputs, tolerance))

@@ -132,6 +132,14 @@ struct PlaneSearch {
     folds_all = roi.row_end[height - 1] - roi.row_begin[0] < most_rows && folds.build(roi, problem.pooled_width);
   }
 
+  template <class E>
+  void prefetch(const E* plane) const {
+    if (begin >= end) return;
+    const int64_t top = roi.row_begin[begin] > part.row ? roi.row_begin[begin] : part.row;
+    const int64_t bottom = roi.row_end[end - 1] < part.row_end ? roi.row_end[end - 1] : part.row_end;
+    prefetch_window(plane, part.level.width, top, bottom, left, left + columns);
+  }
+
   bool is_empty(int64_t p) const { return roi.row_begin[p] >= roi.row_end[p]; }
 
   /// Of each column of each bin's rows: the greatest, and the place of its first pixel, counted in the order of the
@@ -281,6 +289,10 @@ void backward_part(const RoiProblem& problem, const RoiBinsTable& table, const R
     } else {
       const PlaneSearch<T> search(problem, roi, part, scratch);
       for (int64_t c = part.channel; c < part.channel_end; ++c) {
+        if (c + 1 < part.channel_end) {
+          search.prefetch(image + (c + 1) * plane);
+          search.prefetch(static_cast<const C*>(sums.at(c + 1)));
+        }
         search.add(image + c * plane, bins_of<T>(problem, output, k, c, scratch.output),
                    bins_of<T>(problem, grad, k, c, scratch.grad), sums.at(c));
       }

@@ -109,6 +109,11 @@ struct PlaneWindow {
     }
   }
 
+  void prefetch(const T* plane) const {
+    const int64_t height = problem.pooled_height;
+    prefetch_window(plane, problem.levels[0].width, roi.row_begin[0], roi.row_end[height - 1], left, right);
+  }
+
   void pool(const T* plane, T* out) const {
     C* result = narrow_result;
     if constexpr (std::is_same_v<T, C>) result = out;
@@ -141,7 +146,10 @@ void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, v
   visit_planes(problem, table, out, begin, end,
                [&](const RoiBins& roi, const T* plane, int64_t size, int64_t planes, T* to) {
                  const PlaneWindow<T> window(problem, roi, scratch);
-                 for (int64_t c = 0; c < planes; ++c) window.pool(plane + c * size, to + c * bins);
+                 for (int64_t c = 0; c < planes; ++c) {
+                   if (c + 1 < planes) window.prefetch(plane + (c + 1) * size);
+                   window.pool(plane + c * size, to + c * bins);
+                 }
                });
 }
 
