@@ -10,7 +10,18 @@ import torch
 
 import visionops
 from contract import first_smooth, outputs, tensors
-from visionops import batched_nms, box_iou, fast_nms, mask_matrix_nms, matrix_nms, nms, soft_nms
+from visionops import (
+    batched_nms,
+    box_iou,
+    fast_nms,
+    mask_matrix_nms,
+    matrix_nms,
+    multiscale_roi_align,
+    nms,
+    roi_align,
+    roi_pool,
+    soft_nms,
+)
 from visionops._op import REGISTRY
 
 pytestmark = [
@@ -43,6 +54,21 @@ class Detect(torch.nn.Module):
         keep = batched_nms(boxes, scores, classes, 0.5, score_threshold=0.2)
         best = boxes[nms(boxes, scores, 0.5, max_output=3)]
         return keep, box_iou(boxes[keep] * 2, best, mode="giou"), nms(boxes, scores, 0.5, max_output=9, padded=True)
+
+
+class Head(torch.nn.Module):
+    """A detector's second stage: regions of a map for the boxes that are left, as many as values decide."""
+
+    def forward(self, image: torch.Tensor, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        found = boxes[nms(boxes, scores, 0.5, score_threshold=0.5)]
+        rows = torch.nn.functional.pad(found, (1, 0))
+        pyramid = [image, torch.nn.functional.avg_pool2d(image, 2)]
+        return (
+            roi_align(image, [found], 7, 0.5, 2, True),
+            roi_align(image, rows, 3, 0.5, mode="max"),
+            roi_pool(image, rows, 7, 0.5),
+            multiscale_roi_align(pyramid, rows, 7, [0.5, 0.25], canonical_size=20),
+        )
 
 
 class Rescore(torch.nn.Module):
@@ -92,6 +118,16 @@ def test_the_tail_of_a_detector(n: int, tmp_path: Path) -> None:
     boxes, scores = torch.rand(n, 4) * 50, torch.rand(n)
     boxes[:, 2:] += boxes[:, :2]
     check(Detect(), (boxes, scores, torch.arange(n) % 7), tmp_path)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_the_head_of_a_detector(kept: int, layout: torch.memory_format, tmp_path: Path) -> None:
+    boxes = torch.tensor([[0.0, 0, 20, 20], [20, 0, 40, 30], [1, 25, 18, 40], [0, 1, 20, 19]])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6]) - 0.5 * (torch.arange(4) >= kept)
+    image = torch.randn(1, 5, 20, 24).contiguous(memory_format=layout)
+    check(Head(), (image, boxes, scores), tmp_path)
+    assert Head()(image, boxes, scores)[0].shape[0] == kept
 
 
 def test_no_boxes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import torch
@@ -25,6 +26,14 @@ from visionops import (
 from visionops import batched_nms, box_iou, fast_nms, fused_batch_norm, matrix_nms, nms, soft_nms
 from visionops._op import TRITON
 from visionops.norm.fused_batch_norm import FUSED_BATCH_NORM
+    fast_nms,
+    matrix_nms,
+    multiscale_roi_align,
+    nms,
+    roi_align,
+    roi_pool,
+    soft_nms,
+)
 from visionops.suppression.nms import NMS
 
 WHY_NOT = NMS.backends[0].why_not(NMS, "cuda", torch.float32) if torch.cuda.is_available() else "there is no GPU"
@@ -116,6 +125,105 @@ def test_a_matrix_of_many_tiles(mode: str) -> None:
     boxes = candidates(3001)[0].reshape(-1, 4)
     there = box_iou(boxes[:3001].cuda(), boxes[3001:].cuda(), mode=mode)
     torch.testing.assert_close(there.cpu(), box_iou(boxes[:3001], boxes[3001:], mode=mode), rtol=1e-5, atol=1e-5)
+
+
+def regions(seed: int = 0, layout: torch.memory_format = torch.contiguous_format) -> tuple[Tensor, ...]:
+    """Two maps, boxes across and beyond them, and the gradient of what is pooled."""
+    generator = torch.Generator().manual_seed(seed)
+    fine, coarse = (torch.randn(2, 20, size, size + 10, generator=generator) for size in (60, 30))
+    corners = torch.rand(150, 2, generator=generator) * 260 - 20
+    sides = torch.rand(150, 2, generator=generator) ** 2 * 200
+    image = torch.randint(-1, 3, (150, 1), generator=generator)  # some of no image
+    boxes = torch.cat([image, corners, corners + sides], 1)
+    boxes[3, 2] = torch.nan
+    grad = torch.randn(4, 150, 20, 7, 7, generator=generator)
+    return fine.contiguous(memory_format=layout), coarse.contiguous(memory_format=layout), boxes, grad
+
+
+def pooled(fine: Tensor, coarse: Tensor, boxes: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    """All operations on regions and their gradients."""
+    fine, coarse = fine.detach().requires_grad_(), coarse.detach().requires_grad_()
+    results = (
+        roi_align(fine, boxes, 7, 1 / 4, 0, True),
+        roi_align(fine, boxes, 7, 1 / 4, 2, mode="max"),
+        roi_pool(fine, boxes, 7, 1 / 4),
+        multiscale_roi_align([fine, coarse], boxes, 7, [1 / 4, 1 / 8], canonical_size=100, canonical_level=3),
+    )
+    return *(r.detach() for r in results), *torch.autograd.grad(results, (fine, coarse), tuple(grad))
+
+
+def on_the_cpu(fine: Tensor, coarse: Tensor, boxes: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    """The same, where a RoI without an image is an error: there it is one with a NaN."""
+    boxes = boxes.clone()
+    boxes[(boxes[:, 0] < 0) | (boxes[:, 0] >= len(fine))] = torch.nan
+    return pooled(fine, coarse, boxes, grad)
+
+
+def close(there: tuple[Tensor, ...], here: tuple[Tensor, ...]) -> None:
+    for got, expected in zip(there, here, strict=True):
+        torch.testing.assert_close(got.cpu(), expected, rtol=1e-4, atol=1e-4)
+        assert got.stride() == expected.stride()
+
+
+def gathered(asked: bool) -> mock._patch[mock.MagicMock]:
+    return mock.patch.object(torch, "are_deterministic_algorithms_enabled", return_value=asked)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_regions_and_their_gradients(layout: torch.memory_format, deterministic: bool) -> None:
+    inputs = regions(layout=layout)
+    with gathered(deterministic):
+        runs = [pooled(*(t.cuda() for t in inputs)) for _ in range(3)]
+    close(runs[0], on_the_cpu(*inputs))
+    if deterministic:
+        assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(run, runs[0], strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_maps_of_regions(dtype: torch.dtype) -> None:
+    fine, coarse, boxes, grad = regions()
+    narrow = fine.to(dtype), coarse.to(dtype), boxes, grad.to(dtype)
+    tolerance = 2e-2 if dtype == torch.float16 else 1e-1
+    for got, expected in zip(pooled(*(t.cuda() for t in narrow)), on_the_cpu(*narrow), strict=True):
+        torch.testing.assert_close(got.cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_regions_do_not_wait() -> None:
+    inputs = [torch.empty_like(t, device="cuda") for t in regions()]
+    for deterministic in (False, True):
+        with gathered(deterministic):
+            pooled(*inputs)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_graphs_replay_with_other_regions(deterministic: bool) -> None:
+    static = [t.cuda() for t in regions()]
+    side = torch.cuda.Stream()
+    with gathered(deterministic):
+        with torch.cuda.stream(side):
+            pooled(*static)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = pooled(*static)
+    for seed in (1, 2):
+        inputs = regions(seed)
+        for place, value in zip(static, inputs, strict=True):
+            place.copy_(value)
+        graph.replay()
+        torch.cuda.synchronize()
+        close(results, on_the_cpu(*inputs))
+
+
+def test_regions_on_another_stream() -> None:
+    inputs = regions()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        there = pooled(*(t.cuda() for t in inputs))
+    stream.synchronize()
+    close(there, on_the_cpu(*inputs))
 
 
 def test_everything_compiles_by_inductor() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from visionops import (
 )
 from visionops.nn import FrozenBatchNorm2d
 from visionops.pool.max_pool2d import MAX_POOL2D_BACKWARD
+from visionops.roi.roi_pool import ROI_POOL
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 FLOATING = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -279,14 +282,24 @@ def test_row_13_nan_propagates_and_minus_infinity_stays(dtype: torch.dtype) -> N
         assert result[2] == image[0, 2, 0, 0]
 
 
-def test_row_14_the_gradient_is_the_same_in_every_run() -> None:
+@pytest.mark.parametrize("operation", [partial(roi_align, mode="avg"), partial(roi_align, mode="max"), roi_pool])
+def test_row_14_the_gradient_is_the_same_in_every_run(operation: Any) -> None:
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 16, 40, 40, generator=generator, requires_grad=True)
-    rows = torch.rand(300, 5, generator=generator) * 30
+    image = torch.randn(1, 16, 40, 40, generator=generator)
+    rows = torch.rand(60, 5, generator=generator) * 30
     rows[:, 0], rows[:, 3:] = 0, rows[:, 1:3] + rows[:, 3:]
-    grad = torch.randn(300, 16, 7, 7, generator=generator)
-    results = [torch.autograd.grad(roi_align(image, rows, 7), image, grad)[0] for _ in range(3)]
-    assert all(torch.equal(results[0], other) for other in results)
+    grad = torch.randn(60, 16, 7, 7, generator=generator)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for backend in ROI_POOL.backends:
+        there = "cpu" if backend.name == "emulated" else device
+        leaf, results = image.to(there).requires_grad_(), []
+        pooled = operation(leaf, rows.to(there), 7, backend=backend.name)
+        for seed in range(3):
+            if backend.name == "emulated":
+                torch.ops.visionops.emulation_seed(seed)  # of the order in which threads and blocks run
+            torch.use_deterministic_algorithms(True)
+            results += torch.autograd.grad(pooled, leaf, grad.to(there), retain_graph=True)
+        assert all(torch.equal(results[0], other) for other in results)
 
 
 def test_row_22_scales_are_each_call_s_own() -> None:

@@ -36,6 +36,10 @@ inline void copy_on_device(void* to, const void* from, int64_t bytes, Stream) {
   if (bytes > 0) memcpy(to, from, bytes);
 }
 
+inline void zero_on_device(void* memory, int64_t bytes, Stream) {
+  if (bytes > 0) memset(memory, 0, bytes);
+}
+
 #else
 
 using Stream = cudaStream_t;
@@ -62,6 +66,10 @@ inline void copy_to_host(void* to, const void* from, int64_t bytes, Stream strea
 
 inline void copy_on_device(void* to, const void* from, int64_t bytes, Stream stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+}
+
+inline void zero_on_device(void* memory, int64_t bytes, Stream stream) {
+  check(cudaMemsetAsync(memory, 0, bytes, stream));
 }
 
 #endif

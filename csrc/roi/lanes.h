@@ -36,47 +36,49 @@ VISIONOPS_INLINE Lanes<C> all_lanes(C value) {
   return value - Lanes<C>{};
 }
 
-VISIONOPS_INLINE Lanes<float> load(const float* from) {
-  Lanes<float> lanes;
-  memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
+/// 16 values of a 16-bit type.
+typedef uint16_t Narrow __attribute__((vector_size(32)));
 
-VISIONOPS_INLINE Lanes<double> load(const double* from) {
-  Lanes<double> lanes;
-  memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
-
-VISIONOPS_INLINE Lanes<float> load(const bf16* from) {
-  typedef uint16_t Narrow __attribute__((vector_size(32)));
+VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, bf16) {
   typedef uint32_t Wide __attribute__((vector_size(64)));
-  Narrow bits;
-  memcpy(&bits, from, sizeof bits);
   return (Lanes<float>)(__builtin_convertvector(bits, Wide) << 16);
 }
 
-VISIONOPS_INLINE Lanes<float> load(const f16* from) {
+VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, f16) {
   Lanes<float> lanes;
 #if defined(__AVX512F__)
   // GCC 12 warns of its own header in the form without a mask.
-  const __m512 wide = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  const __m512 wide = _mm512_maskz_cvtph_ps(0xffff, (__m256i)bits);
   memcpy(&lanes, &wide, sizeof lanes);
 #else
+  f16 narrow[16];
   float wide[16];
-  widen(from, wide, 16);
+  memcpy(narrow, &bits, sizeof bits);
+  widen(narrow, wide, 16);
   memcpy(&lanes, wide, sizeof lanes);
 #endif
   return lanes;
+}
+
+template <class T>
+VISIONOPS_INLINE Lanes<Compute<T>> load(const T* from) {
+  std::conditional_t<sizeof(T) == 2, Narrow, Lanes<Compute<T>>> values;
+  memcpy(&values, from, sizeof values);
+  if constexpr (sizeof(T) == 2) {
+    return widened(values, T{});
+  } else {
+    return values;
+  }
 }
 
 /// The first n lanes, the others 0.
 template <class T>
 VISIONOPS_INLINE Lanes<Compute<T>> load(const T* from, int n) {
   if (n >= kLanesOver<T>) return load(from);
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
   if constexpr (std::is_same_v<T, float>) return (Lanes<float>)_mm512_maskz_loadu_ps((1u << n) - 1u, from);
   if constexpr (std::is_same_v<T, double>) return (Lanes<double>)_mm512_maskz_loadu_pd((1u << n) - 1u, from);
+  if constexpr (sizeof(T) == 2) return widened((Narrow)_mm256_maskz_loadu_epi16((1u << n) - 1u, from), T{});
 #endif
   T part[kLanesOver<T>] = {};
   memcpy(part, from, static_cast<size_t>(n) * sizeof(T));
@@ -144,6 +146,18 @@ VISIONOPS_INLINE void with_vectors(int64_t count, Run&& run) {
     run(std::integral_constant<int, 2>{}, static_cast<int>(count - lanes));
   } else {
     run(std::integral_constant<int, 1>{}, static_cast<int>(count));
+  }
+}
+
+/// Asks for the columns [left, right) of rows [top, bottom) of a plane, where rows are too short and far apart for the
+/// machine to foresee.
+template <class T>
+VISIONOPS_INLINE void prefetch_window(const T* plane, int64_t width, int64_t top, int64_t bottom, int64_t left,
+                                      int64_t right) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t y = top; y < bottom; ++y) {
+    for (int64_t x = left; x < right; x += kLine) __builtin_prefetch(plane + y * width + x);
+    __builtin_prefetch(plane + y * width + right - 1);
   }
 }
 

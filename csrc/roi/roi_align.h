@@ -26,10 +26,11 @@ struct RoiWeights {
 /// The weights of all RoIs.
 struct RoiTable {
   const RoiWeights* rois;
-  const int64_t* order;  // RoIs by map, then by first row, then ascending; the empty ones last
-  const int64_t* begin;  // those of map m are [begin[m], begin[m + 1]) of the order
-  int64_t most_entries;  // of an axis of a RoI
-  int64_t widest;        // columns from the first to the last of a RoI
+  const int64_t* order;      // RoIs by map, then by first row, then ascending; the empty ones last
+  const int64_t* begin;      // those of map m are [begin[m], begin[m + 1]) of the order
+  const int64_t* row_order;  // rows of bins, k pooled_height + p, likewise: to go forward, if channels are last
+  int64_t most_entries;      // of an axis of a RoI
+  int64_t widest;            // columns from the first to the last of a RoI
 };
 
 /// Work items of the forward pass.

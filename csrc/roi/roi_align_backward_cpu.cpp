@@ -256,7 +256,10 @@ void backward_pixels(const RoiProblem& problem, const RoiTable& table, const Roi
     for (int64_t c = part.channel; c < part.channel_end; c += 4 * kLanes<C>) {
       with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
         constexpr int64_t stride = decltype(vectors)::value * kLanes<C>;
-        read_bins<T>(problem, grad, k, c, stride - kLanes<C> + tail, stride, scratch.grad);
+        for (int64_t p = 0; p < problem.pooled_height; ++p) {
+          const int64_t at = p * problem.pooled_width * stride;
+          read_bins<T>(problem, grad, k, p, c, stride - kLanes<C> + tail, stride, scratch.grad + at);
+        }
         add_to_pixels<decltype(vectors)::value>(problem, roi, lines, row_size, sums.pixel, tail,
                                                 static_cast<const C*>(scratch.grad), scratch.row, sums.at(c));
       });

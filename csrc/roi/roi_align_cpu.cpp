@@ -2,14 +2,17 @@
 #include "roi/roi_align.h"
 
 #include "roi/lanes.h"
+#include "roi/roi_items.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-constexpr int64_t kPlanes = 8;       // channels an item has: their planes stay in cache while all RoIs pass
-constexpr int64_t kChannels = 64;    // the same where channels are last
-constexpr int64_t kEight = 8;        // bins of a row that are computed together
-constexpr int64_t kMostVectors = 4;  // of kChannels, in either type's lanes: 4 or 8
+constexpr int64_t kEight = 8;  // bins of a row that are computed together
+#if defined(__AVX512F__)
+constexpr int kMostVectors = 16;  // of channels, whose sums stay in registers
+#else
+constexpr int kMostVectors = 4;
+#endif
 
 int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
@@ -162,114 +165,75 @@ struct PlaneWindow {
   }
 };
 
-/// Item i is RoI i % rois of the order and channels from i / rois * kPlanes on.
 template <class T>
 void align_planes(const RoiProblem& problem, const RoiTable& table, T* out, void* scratch, int64_t begin, int64_t end) {
   const int64_t bins = problem.pooled_height * problem.pooled_width;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t k = table.order[item % problem.rois];
-    const int64_t first = item / problem.rois * kPlanes;
-    const int64_t last = first + kPlanes < problem.channels ? first + kPlanes : problem.channels;
-    const RoiWeights& roi = table.rois[k];
-    T* to = out + (k * problem.channels + first) * bins;
-    if (roi.map < 0) {
-      memset(to, 0, static_cast<size_t>((last - first) * bins) * sizeof(T));
-      continue;
-    }
-    const PlaneWindow<T> window(problem, table, roi, scratch);
-    const RoiLevel& level = problem.levels[roi.map / problem.batch];
-    const int64_t size = level.height * level.width;
-    const T* plane = static_cast<const T*>(level.input) + (roi.map % problem.batch * problem.channels + first) * size;
-    for (int64_t c = first; c < last; ++c, plane += size, to += bins) window.pool(plane, to);
-  }
+  visit_planes(problem, table, out, begin, end,
+               [&](const RoiWeights& roi, const T* plane, int64_t size, int64_t planes, T* to) {
+                 const PlaneWindow<T> window(problem, table, roi, scratch);
+                 for (int64_t c = 0; c < planes; ++c) window.pool(plane + c * size, to + c * bins);
+               });
 }
 
 // ---- channels last ----------------------------------------------------------------------------------------------
 
-/// Adds the weighted pixels of some entries, `vectors` vectors of channels each, of which the last has `tail` lanes.
-template <int vectors, class T, class C, class Offset>
-VISIONOPS_INLINE void weigh(const T* from, const C* weights, int32_t first, int32_t last, int tail, Offset offset,
-                            Lanes<C>* sums) {
-  for (int v = 0; v < vectors; ++v) sums[v] = Lanes<C>{};
-  for (int32_t i = first; i < last; ++i) {
-    const T* const pixel = from + offset(i);
-    for (int v = 0; v + 1 < vectors; ++v) sums[v] += weights[i] * load(pixel + v * kLanes<C>);
-    sums[vectors - 1] += weights[i] * load(pixel + (vectors - 1) * kLanes<C>, tail);
-  }
-}
-
-/// One row of bins of a RoI, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at.
+/// One row of bins of a RoI, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at. A bin
+/// reads its pixels in the order of memory, into registers.
 template <int vectors, class T>
 void align_pixels(const RoiProblem& problem, const RoiWeights& roi, int64_t width, const T* image, int64_t p, int tail,
-                  T* out, Compute<T>* columns) {
+                  T* out) {
   using C = Compute<T>;
-  constexpr int64_t stride = vectors * kLanes<C>;
-  const int64_t row_size = width * problem.channels;
-  Lanes<C> sums[vectors];
-  for (int32_t l = 0; l < roi.x.line_count; ++l) {
-    const T* const column = image + roi.x.lines[l] * problem.channels;
-    weigh<vectors>(
-        column, static_cast<const C*>(roi.y.weights), roi.y.begin[p], roi.y.begin[p + 1], tail,
-        [&](int32_t i) { return roi.y.lines[roi.y.other[i]] * row_size; }, sums);
-    for (int v = 0; v < vectors; ++v) store(columns + l * stride + v * kLanes<C>, sums[v]);
-  }
-  const int64_t count = (vectors - 1) * kLanes<C> + tail;
+  const C* const by_row = static_cast<const C*>(roi.y.weights);
+  const C* const by_column = static_cast<const C*>(roi.x.weights);
   for (int64_t q = 0; q < problem.pooled_width; ++q, out += problem.channels) {
-    weigh<vectors>(
-        static_cast<const C*>(columns), static_cast<const C*>(roi.x.weights), roi.x.begin[q], roi.x.begin[q + 1],
-        kLanes<C>, [&](int32_t i) { return roi.x.other[i] * stride; }, sums);
-    C values[stride];
+    Lanes<C> sums[vectors] = {};
+    for (int32_t i = roi.y.begin[p]; i < roi.y.begin[p + 1]; ++i) {
+      const T* const row = image + roi.y.lines[roi.y.other[i]] * width * problem.channels;
+      for (int32_t j = roi.x.begin[q]; j < roi.x.begin[q + 1]; ++j) {
+        const T* const pixel = row + roi.x.lines[roi.x.other[j]] * problem.channels;
+        const C weight = by_row[i] * by_column[j];
+        for (int v = 0; v + 1 < vectors; ++v) sums[v] += weight * load(pixel + v * kLanes<C>);
+        sums[vectors - 1] += weight * load(pixel + (vectors - 1) * kLanes<C>, tail);
+      }
+    }
+    C values[vectors * kLanes<C>];
     for (int v = 0; v < vectors; ++v) store(values + v * kLanes<C>, sums[v]);
-    put(static_cast<const C*>(values), out, count);
+    put(static_cast<const C*>(values), out, (vectors - 1) * kLanes<C> + tail);
   }
 }
 
-/// Item i is RoI i / (blocks * pooled_height) of the order, a block of kChannels channels and a row of bins.
 template <class T>
-void align_images(const RoiProblem& problem, const RoiTable& table, T* out, void* scratch, int64_t begin, int64_t end) {
+void align_images(const RoiProblem& problem, const RoiTable& table, T* out, void*, int64_t begin, int64_t end) {
   using C = Compute<T>;
-  const int64_t blocks = (problem.channels + kChannels - 1) / kChannels;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t p = item % problem.pooled_height, block = item / problem.pooled_height;
-    const int64_t k = table.order[block / blocks];
-    const int64_t first = block % blocks * kChannels;
-    const int64_t last = first + kChannels < problem.channels ? first + kChannels : problem.channels;
-    const RoiWeights& roi = table.rois[k];
-    T* to = out + (k * problem.pooled_height + p) * problem.pooled_width * problem.channels + first;
-    if (roi.map < 0) {
-      for (int64_t q = 0; q < problem.pooled_width; ++q) {
-        memset(to + q * problem.channels, 0, static_cast<size_t>(last - first) * sizeof(T));
-      }
-      continue;
-    }
-    const RoiLevel& level = problem.levels[roi.map / problem.batch];
-    const T* const image =
-        static_cast<const T*>(level.input) + roi.map % problem.batch * level.height * level.width * problem.channels;
-    for (int64_t c = first; c < last; c += kMostVectors * kLanes<C>) {
-      with_vectors<C>(last - c, [&](auto vectors, int tail) {
-        align_pixels<decltype(vectors)::value>(problem, roi, level.width, image + c, p, tail, to + c - first,
-                                               static_cast<C*>(scratch));
-      });
-    }
-  }
+  // The last of as many may be a part of one.
+  constexpr int64_t whole = (kMostVectors - 1) * kLanes<C>;
+  visit_pixels(problem, table, out, begin, end,
+               [&](const RoiWeights& roi, int64_t p, const T* image, int64_t channels, T* to) {
+                 const int64_t width = level_of_map(problem, roi.map).width;
+                 int64_t c = 0;
+                 for (; channels - c > whole; c += whole + kLanes<C>) {
+                   const int64_t left = channels - c - whole;
+                   const int tail = static_cast<int>(left < kLanes<C> ? left : kLanes<C>);
+                   align_pixels<kMostVectors>(problem, roi, width, image + c, p, tail, to + c);
+                 }
+                 for (; c < channels; c += 4 * kLanes<C>) {
+                   with_vectors<C>(channels - c, [&](auto vectors, int tail) {
+                     align_pixels<decltype(vectors)::value>(problem, roi, width, image + c, p, tail, to + c);
+                   });
+                 }
+                 return true;
+               });
 }
 
 }  // namespace
 
-int64_t roi_align_items(const RoiProblem& problem) {
-  if (problem.channels_last) {
-    return problem.rois * ((problem.channels + kChannels - 1) / kChannels) * problem.pooled_height;
-  }
-  return problem.rois * ((problem.channels + kPlanes - 1) / kPlanes);
-}
+int64_t roi_align_items(const RoiProblem& problem) { return forward_items(problem); }
 
 int64_t roi_align_scratch_bytes(const RoiProblem& problem, const RoiTable& table) {
   int64_t bytes = 0;
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    using C = Compute<T>;
-    bytes = problem.channels_last ? Scratch::bytes<C>(table.most_entries * kMostVectors * kLanes<C>)
-                                  : PlaneWindow<T>::bytes(problem, table);
+    bytes = problem.channels_last ? 0 : PlaneWindow<T>::bytes(problem, table);
   });
   return bytes;
 }

@@ -147,14 +147,14 @@ struct MaxScratch {
   using C = Compute<T>;
 
   C* sums;
-  C* grad;  // (bins, kCount) of one channel or vector
+  C* grad;  // (pooled_width, kCount) of one channel or vector
   int64_t bytes;
 
   MaxScratch(const RoiProblem& problem, void* base) {
     const int64_t sum_values = sum_bytes<T>(problem) / int64_t{sizeof(C)};
     sums = static_cast<C*>(base);
     grad = sums + sum_values;
-    bytes = (sum_values + problem.pooled_height * problem.pooled_width * Many<T>::kCount) * int64_t{sizeof(C)};
+    bytes = (sum_values + problem.pooled_width * Many<T>::kCount) * int64_t{sizeof(C)};
   }
 };
 
@@ -211,13 +211,13 @@ void backward_part(const RoiProblem& problem, const RoiSamplesTable& table, cons
     if (!touches(roi.y, 0, problem.pooled_height, part)) continue;
     visit_channels<T>(problem, part.channel, part.channel_end, [&](auto kind, int count, int64_t c) {
       using K = decltype(kind);
-      read_bins<T>(problem, grad, k, c, count, K::kCount, scratch.grad);
       for (int64_t p = 0; p < problem.pooled_height; ++p) {
         if (!touches(roi.y, p, p + 1, part)) continue;
+        read_bins<T>(problem, grad, k, p, c, count, K::kCount, scratch.grad);
         for (int64_t q = 0; q < problem.pooled_width; ++q) {
           const Greatest<K, T> greatest(roi, p, q, image + c * layout.channel, layout, count);
           typename K::Value of_bin;
-          memcpy(&of_bin, scratch.grad + (p * problem.pooled_width + q) * K::kCount, sizeof of_bin);
+          memcpy(&of_bin, scratch.grad + q * K::kCount, sizeof of_bin);
           add_bin<K, T>(roi, p, q, greatest, of_bin, part, sum_layout, count, sums.at(c));
         }
       }

@@ -12,7 +12,7 @@ namespace visionops {
 
 class RoiBinTable {
  public:
-  explicit RoiBinTable(const RoiProblem& problem) : rois_(problem.rois) {
+  RoiBinTable(const RoiProblem& problem, RoiPass pass) : rois_(problem.rois) {
     const int64_t height = problem.pooled_height, width = problem.pooled_width;
     edges_.resize(problem.rois * 2 * (height + width));
     host::visit_floating(problem.boxes_dtype, [&](auto box) {
@@ -27,7 +27,12 @@ class RoiBinTable {
     order_.build(
         problem.rois, problem.batch, [&](int64_t k) { return rois_[k].map; },
         [&](int64_t k) { return rois_[k].row_begin[0]; });
-    table_ = {rois_.data(), order_.order.data(), order_.begin.data()};
+    if (problem.channels_last && pass == RoiPass::forward) {
+      row_order_.build(
+          problem.rois * height, problem.batch, [&](int64_t i) { return rois_[i / height].map; },
+          [&](int64_t i) { return rois_[i / height].row_begin[i % height]; });
+    }
+    table_ = {rois_.data(), order_.order.data(), order_.begin.data(), row_order_.order.data()};
   }
 
   const RoiBinsTable& table() const { return table_; }
@@ -48,7 +53,7 @@ class RoiBinTable {
 
   std::vector<RoiBins> rois_;
   std::vector<int32_t> edges_;
-  RoiOrder order_;
+  RoiOrder order_, row_order_;
   RoiBinsTable table_{};
 };
 

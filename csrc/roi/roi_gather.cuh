@@ -1,4 +1,5 @@
-// What kernels on RoIs share: which value a thread has, and which RoIs may give something to a block's values.
+// What kernels on RoIs share: which value a thread has, which RoIs may give something to a block's values, and sums
+// that several threads add to.
 #pragma once
 
 #include "roi/roi_box.h"
@@ -91,6 +92,35 @@ __device__ void visit_hits(int64_t rois, Hits& hits, const MayHit& asked, const 
     }
     __syncthreads();
   }
+}
+
+/// Bytes of the sums that atomics add to: none where they are made in the gradient itself, which of 16 bits they are
+/// not.
+template <class T>
+int64_t sum_bytes(int64_t count) {
+  return std::is_same_v<T, Compute<T>> ? 0 : blocks_of(count * int64_t{sizeof(Compute<T>)}, 256) * 256;
+}
+
+/// The sums, zeros as yet: of a gradient of `count` values, with sum_bytes() of scratch.
+template <class T>
+Compute<T>* zeroed_sums(T* grad_input, void* scratch, int64_t count, Stream stream) {
+  void* const sums = sum_bytes<T>(count) == 0 ? static_cast<void*>(grad_input) : scratch;
+  zero_on_device(sums, count * int64_t{sizeof(Compute<T>)}, stream);
+  return static_cast<Compute<T>*>(sums);
+}
+
+/// A thread per value of the gradient.
+template <class T>
+__global__ void narrow_sums(const Compute<T>* sums, T* grad_input, int64_t count) {
+  const int64_t i = int64_t{blockIdx.x} * kRoiThreads + threadIdx.x;
+  if (i < count) grad_input[i] = from_compute<T>(sums[i]);
+}
+
+/// Writes the gradient, if it is not its sums.
+template <class T>
+void finish_sums(const Compute<T>* sums, T* grad_input, int64_t count, Stream stream) {
+  if (sum_bytes<T>(count) == 0) return;
+  launch(narrow_sums<T>, blocks_of(count, kRoiThreads), kRoiThreads, stream, sums, grad_input, count);
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -83,10 +83,17 @@ inline Part part_of(const RoiProblem& problem, int64_t item) {
   }
 }
 
+/// Whether the sums of a part are made in the gradient itself. Where channels are last they are not: its pixels lie
+/// apart there, as far as makes them share a few sets of the cache.
+template <class T>
+bool sums_in_place(const RoiProblem& problem) {
+  return std::is_same_v<T, Compute<T>> && !problem.channels_last;
+}
+
 /// Bytes that the sums of the largest part take, if they are not made in the gradient itself.
 template <class T>
 int64_t sum_bytes(const RoiProblem& problem) {
-  if constexpr (std::is_same_v<T, Compute<T>>) return 0;
+  if (sums_in_place<T>(problem)) return 0;
   int64_t most = 0;
   for (int64_t l = 0; l < problem.level_count; ++l) {
     const Cut cut(problem, problem.levels[l]);
@@ -96,11 +103,10 @@ int64_t sum_bytes(const RoiProblem& problem) {
   return (most * int64_t{sizeof(Compute<T>)} + 63) / 64 * 64;
 }
 
-/// The sums of a part: made in the gradient itself, or in scratch of sum_bytes() where that is narrower.
+/// The sums of a part: made in the gradient itself, or in scratch of sum_bytes().
 template <class T>
 class PartSums {
   using C = Compute<T>;
-  static constexpr bool kNarrows = !std::is_same_v<T, C>;
 
  public:
   /// Zeros.
@@ -116,8 +122,9 @@ class PartSums {
           (problem.channels_last ? part.row * width * problem.channels + part.channel
                                  : part.channel * plane + part.row * width);
     sums_ = scratch;
-    if constexpr (!kNarrows) sums_ = to_;
-    const int64_t stride = kNarrows ? values_ : stride_;
+    in_place_ = sums_in_place<T>(problem);
+    if constexpr (std::is_same_v<T, C>) sums_ = in_place_ ? to_ : scratch;
+    const int64_t stride = in_place_ ? stride_ : values_;
     pixel = problem.channels_last ? stride : 1;
     channel = problem.channels_last ? 1 : stride;
     origin_ = sums_ - part.channel * channel - part.row * width * pixel;
@@ -129,9 +136,8 @@ class PartSums {
 
   /// Writes the gradient, if it is not written yet.
   void finish() const {
-    if constexpr (kNarrows) {
-      for (int64_t r = 0; r < rows_; ++r) narrow(sums_ + r * values_, to_ + r * stride_, values_);
-    }
+    if (in_place_) return;
+    for (int64_t r = 0; r < rows_; ++r) put(static_cast<const C*>(sums_ + r * values_), to_ + r * stride_, values_);
   }
 
   int64_t pixel, channel;  // from one to the next, in elements
@@ -140,25 +146,24 @@ class PartSums {
   int64_t rows_, values_, stride_;
   T* to_;
   C *sums_, *origin_;
+  bool in_place_;
 };
 
-/// One RoI's bins of a result or its gradient, of one channel or of vectors of channels, as (bins, lanes) of C.
+/// A row of bins of one RoI's result or gradient, of one channel or of vectors of channels, as (bins, stride) of C.
 template <class T>
-void read_bins(const RoiProblem& problem, const RoiResult& result, int64_t k, int64_t channel, int64_t count,
+void read_bins(const RoiProblem& problem, const RoiResult& result, int64_t k, int64_t p, int64_t channel, int64_t count,
                int64_t stride, Compute<T>* to) {
-  const T* const from = static_cast<const T*>(result.data) + k * result.strides[0] + channel * result.strides[1];
-  for (int64_t p = 0; p < problem.pooled_height; ++p) {
-    for (int64_t q = 0; q < problem.pooled_width; ++q, to += stride) {
-      const T* const bin = from + p * result.strides[2] + q * result.strides[3];
-      if (result.strides[1] == 1 && count > 1) {
-        if constexpr (std::is_same_v<T, Compute<T>>) {
-          memcpy(to, bin, static_cast<size_t>(count) * sizeof(T));
-        } else {
-          widen(bin, to, count);
-        }
+  const T* bin =
+      static_cast<const T*>(result.data) + k * result.strides[0] + channel * result.strides[1] + p * result.strides[2];
+  for (int64_t q = 0; q < problem.pooled_width; ++q, to += stride, bin += result.strides[3]) {
+    if (result.strides[1] == 1 && count > 1) {
+      if constexpr (std::is_same_v<T, Compute<T>>) {
+        memcpy(to, bin, static_cast<size_t>(count) * sizeof(T));
       } else {
-        for (int64_t c = 0; c < count; ++c) to[c] = to_compute(bin[c * result.strides[1]]);
+        widen(bin, to, count);
       }
+    } else {
+      for (int64_t c = 0; c < count; ++c) to[c] = to_compute(bin[c * result.strides[1]]);
     }
   }
 }
@@ -172,7 +177,9 @@ const Compute<T>* bins_of(const RoiProblem& problem, const RoiResult& result, in
       return static_cast<const T*>(result.data) + k * result.strides[0] + channel * result.strides[1];
     }
   }
-  read_bins<T>(problem, result, k, channel, 1, 1, copy);
+  for (int64_t p = 0; p < problem.pooled_height; ++p) {
+    read_bins<T>(problem, result, k, p, channel, 1, 1, copy + p * problem.pooled_width);
+  }
   return copy;
 }
 

@@ -14,8 +14,9 @@ struct RoiBins {
 
 struct RoiBinsTable {
   const RoiBins* rois;
-  const int64_t* order;  // RoIs by map, then by first row, then ascending; the empty ones last
-  const int64_t* begin;  // those of map m are [begin[m], begin[m + 1]) of the order
+  const int64_t* order;      // RoIs by map, then by first row, then ascending; the empty ones last
+  const int64_t* begin;      // those of map m are [begin[m], begin[m + 1]) of the order
+  const int64_t* row_order;  // rows of bins, k pooled_height + p, likewise: to go forward, if channels are last
 };
 
 using RoiPoolItems = int64_t(const RoiProblem& problem);

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "roi/lanes.h"
+#include "roi/roi_folds.h"
 #include "roi/roi_parts.h"
 #include "roi/roi_pool.h"
 
@@ -16,6 +17,12 @@ struct PoolScratch {
   using Row = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
 
   C* sums;
+  int64_t columns;  // of a window at most, in whole vectors
+  // Where the columns of a window are few enough to be folded:
+  C* most;          // (pooled_height, columns): of each column in a bin's rows
+  Whole<C>* place;  // the same: of its first pixel that is that
+  Row* found;       // (pooled_height, kLanes): by bin
+  // Where they are not, of one row of bins:
   Row* key;   // of the greatest of each column in a bin's rows
   Row* row;   // that has it
   C* output;  // (pooled_height, pooled_width) of one channel, or of kChannels
@@ -23,15 +30,19 @@ struct PoolScratch {
   int64_t bytes;
 
   PoolScratch(const RoiProblem& problem, void* base) {
-    const int64_t values = problem.pooled_height * problem.pooled_width * (problem.channels_last ? kChannels : 1);
+    const int64_t height = problem.pooled_height;
+    const int64_t values = height * problem.pooled_width * (problem.channels_last ? kChannels : 1);
     const int64_t sum_values = sum_bytes<T>(problem) / int64_t{sizeof(C)};
-    const int64_t columns = parts_of(problem.levels[0].width, kLanes<C>) * kLanes<C>;
+    columns = parts_of(problem.levels[0].width, kLanes<C>) * kLanes<C>;
     sums = static_cast<C*>(base);
-    key = reinterpret_cast<Row*>(sums + sum_values);
+    most = sums + sum_values;
+    place = reinterpret_cast<Whole<C>*>(most + height * columns);
+    found = reinterpret_cast<Row*>(place) + height * columns;
+    key = found + height * kLanes<C>;
     row = key + columns;
     output = reinterpret_cast<C*>(row + columns);
     grad = output + values;
-    bytes = (sum_values + 2 * columns + 2 * values) * int64_t{sizeof(C)};
+    bytes = (sum_values + height * (2 * columns + kLanes<C>)+2 * columns + 2 * values) * int64_t{sizeof(C)};
   }
 };
 
@@ -68,32 +79,147 @@ void greatest_of_rows(const T* plane, int64_t width, int64_t first, int64_t last
   }
 }
 
-/// Adds the bins of one channel; `sums` is where the plane's first pixel would lie.
+/// Adds a row of bins, of one channel, that has a NaN or more columns than are quick to fold; `sums` is where the
+/// plane's first pixel would lie.
 template <class T>
-void add_to_plane(const RoiProblem& problem, const RoiBins& roi, const Part& part, const T* plane,
-                  const Compute<T>* output, const Compute<T>* grad, const PoolScratch<T>& scratch, Compute<T>* sums) {
+void add_row_of_each_bin(const RoiProblem& problem, const RoiBins& roi, int64_t p, const Part& part, const T* plane,
+                         const Compute<T>* output, const Compute<T>* grad, const PoolScratch<T>& scratch,
+                         Compute<T>* sums) {
   using Row = typename PoolScratch<T>::Row;
-  const int64_t width = part.level.width;
   const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
-  for (int64_t p = 0; p < problem.pooled_height; ++p, output += problem.pooled_width, grad += problem.pooled_width) {
-    const int64_t first = roi.row_begin[p], last = roi.row_end[p];
-    if (first >= last || first >= part.row_end || last <= part.row) continue;
-    greatest_of_rows(plane, width, first, last, left, right, scratch);
-    for (int64_t q = 0; q < problem.pooled_width; ++q) {
-      const Row most = key_of<Row>(output[q]);
-      // The least row of all columns that have the bin's greatest, and of those in it the least column; no branches.
-      uint64_t soonest = ~uint64_t{0};
-      for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-        const uint64_t place = static_cast<uint64_t>(scratch.row[x - left]) << 32 | static_cast<uint64_t>(x);
-        const uint64_t other = place | (uint64_t{0} - static_cast<uint64_t>(scratch.key[x - left] != most));
-        soonest = other < soonest ? other : soonest;
-      }
-      const auto row = static_cast<int64_t>(soonest >> 32);
-      if (row >= part.row && row < part.row_end)
-        sums[row * width + static_cast<int64_t>(soonest & 0xffffffffu)] += grad[q];
+  greatest_of_rows(plane, part.level.width, roi.row_begin[p], roi.row_end[p], left, right, scratch);
+  for (int64_t q = 0; q < problem.pooled_width; ++q) {
+    const Row most = key_of<Row>(output[q]);
+    // The least row of all columns that have the bin's greatest, and of those in it the least column; no branches.
+    uint64_t soonest = ~uint64_t{0};
+    for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
+      const uint64_t place = static_cast<uint64_t>(scratch.row[x - left]) << 32 | static_cast<uint64_t>(x);
+      const uint64_t other = place | (uint64_t{0} - static_cast<uint64_t>(scratch.key[x - left] != most));
+      soonest = other < soonest ? other : soonest;
+    }
+    const auto row = static_cast<int64_t>(soonest >> 32);
+    if (row >= part.row && row < part.row_end) {
+      sums[row * part.level.width + static_cast<int64_t>(soonest & 0xffffffffu)] += grad[q];
     }
   }
 }
+
+/// One RoI over planes of a part: what does not depend on the channel.
+template <class T>
+struct PlaneSearch {
+  using C = Compute<T>;
+  using Row = typename PoolScratch<T>::Row;
+  static constexpr Row kNowhere = std::numeric_limits<Row>::max();
+
+  const RoiProblem& problem;
+  const RoiBins& roi;
+  const Part& part;
+  const PoolScratch<T>& scratch;
+  int64_t left, columns;  // of the window
+  int64_t begin, end;     // rows of bins that the part has pixels of
+  bool is_whole, folds_all;
+  Folds<C> folds;
+
+  PlaneSearch(const RoiProblem& problem, const RoiBins& roi, const Part& part, const PoolScratch<T>& scratch)
+      : problem(problem), roi(roi), part(part), scratch(scratch), left(roi.column_begin[0]) {
+    const int64_t height = problem.pooled_height;
+    columns = roi.column_end[problem.pooled_width - 1] - left;
+    for (begin = 0; begin < height && roi.row_end[begin] <= part.row;) ++begin;
+    for (end = height; end > begin && roi.row_begin[end - 1] >= part.row_end;) --end;
+    is_whole = roi.row_begin[0] >= part.row && roi.row_end[height - 1] <= part.row_end;
+    // Places are numbers of 32 bits.
+    const int64_t most_rows = std::numeric_limits<int32_t>::max() / (part.level.width + 1);
+    folds_all = roi.row_end[height - 1] - roi.row_begin[0] < most_rows && folds.build(roi, problem.pooled_width);
+  }
+
+  template <class E>
+  void prefetch(const E* plane) const {
+    if (begin >= end) return;
+    const int64_t top = roi.row_begin[begin] > part.row ? roi.row_begin[begin] : part.row;
+    const int64_t bottom = roi.row_end[end - 1] < part.row_end ? roi.row_end[end - 1] : part.row_end;
+    prefetch_window(plane, part.level.width, top, bottom, left, left + columns);
+  }
+
+  bool is_empty(int64_t p) const { return roi.row_begin[p] >= roi.row_end[p]; }
+
+  /// Of each column of each bin's rows: the greatest, and the place of its first pixel, counted in the order of the
+  /// plane from the window's corner. Returns whether there is no NaN.
+  bool find_rows(const T* corner) const {
+    const int64_t width = part.level.width, top = roi.row_begin[0];
+    Whole<C> lane;
+    for (int i = 0; i < kLanes<C>; ++i) lane[i] = static_cast<Row>(i);
+    // A NaN in a sum stays. Infinities may make one as well: then more is done than needed.
+    Lanes<C> sum{};
+    for (int64_t p = begin; p < end; ++p) {
+      if (is_empty(p)) continue;
+      for (int64_t x = 0; x < columns; x += kLanes<C>) {
+        const int count = static_cast<int>(columns - x < kLanes<C> ? columns - x : kLanes<C>);
+        int64_t first = (roi.row_begin[p] - top) * width + x;
+        const int64_t last = (roi.row_end[p] - top) * width;
+        Lanes<C> most = load(corner + first, count);
+        Whole<C> row = Whole<C>{} + static_cast<Row>(first);
+        sum += most;
+        for (first += width; first < last; first += width) {
+          const Lanes<C> value = load(corner + first, count);
+          const Whole<C> take = value > most;
+          most = take ? value : most;
+          row = take ? Whole<C>{} + static_cast<Row>(first) : row;
+          sum += value;
+        }
+        store(scratch.most + p * scratch.columns + x, most);
+        scratch.place[(p * scratch.columns + x) / kLanes<C>] = row + lane;
+      }
+    }
+    return !any_nan<C>(sum);
+  }
+
+  /// Of bins [p, p + count) the places of their first pixels that are `output`, by lanes over bins of a row.
+  template <int count>
+  void find_bins(int64_t p, const C* output) const {
+    const int bins = static_cast<int>(problem.pooled_width);
+    const Lanes<C> nan = all_lanes(std::numeric_limits<C>::quiet_NaN());
+    Lanes<C> most[count];
+    Whole<C> soonest[count];
+    for (int i = 0; i < count; ++i) {
+      most[i] = load(output + (p + i) * bins, bins);
+      soonest[i] = Whole<C>{} + kNowhere;
+    }
+    for (const Fold<C>& fold : folds) {
+      for (int i = 0; i < count; ++i) {
+        const int64_t row = (p + i) * scratch.columns;
+        const Whole<C> has = folded<C>(scratch.most + row, fold, nan) == most[i];
+        const Whole<C> place = has ? folded<C>(scratch.place + row / kLanes<C>, fold) : Whole<C>{} + kNowhere;
+        soonest[i] = place < soonest[i] ? place : soonest[i];
+      }
+    }
+    for (int i = 0; i < count; ++i) memcpy(scratch.found + (p + i) * kLanes<C>, &soonest[i], sizeof soonest[i]);
+  }
+
+  /// Adds one channel's bins; `sums` is where the plane's first pixel would lie.
+  void add(const T* plane, const C* output, const C* grad, C* sums) const {
+    const int64_t bins = problem.pooled_width, width = part.level.width;
+    const int64_t corner = roi.row_begin[0] * width + left;
+    if (!folds_all || !find_rows(plane + corner)) {
+      for (int64_t p = begin; p < end; ++p) {
+        if (is_empty(p)) continue;
+        add_row_of_each_bin(problem, roi, p, part, plane, output + p * bins, grad + p * bins, scratch, sums);
+      }
+      return;
+    }
+    int64_t p = begin;
+    for (; p + 7 <= end; p += 7) find_bins<7>(p, output);
+    for (; p < end; ++p) find_bins<1>(p, output);
+    for (p = begin; p < end; ++p) {
+      if (is_empty(p)) continue;
+      const Row* const places = scratch.found + p * kLanes<C>;
+      for (int64_t q = 0; q < bins; ++q) {
+        if (places[q] == kNowhere) continue;
+        const int64_t row = is_whole ? part.row : roi.row_begin[0] + places[q] / width;
+        if (row >= part.row && row < part.row_end) sums[corner + places[q]] += grad[p * bins + q];
+      }
+    }
+  }
+};
 
 /// Adds the bins of `vectors` vectors of channels, the last of `tail` lanes, of a row of bins.
 template <int vectors, class T>
@@ -102,10 +228,12 @@ void add_to_pixels(const RoiProblem& problem, const RoiBins& roi, const Part& pa
   using C = Compute<T>;
   constexpr int64_t stride = vectors * kLanes<C>;
   const int64_t width = part.level.width;
-  const C *output = scratch.output, *grad = scratch.grad;
   const auto lanes = [&](int v) { return v + 1 < vectors ? kLanes<C> : tail; };
   for (int64_t p = 0; p < problem.pooled_height; ++p) {
     const int64_t first = roi.row_begin[p], last = roi.row_end[p];
+    if (first >= part.row_end || last <= part.row) continue;
+    const C* output = scratch.output + p * problem.pooled_width * stride;
+    const C* grad = scratch.grad + p * problem.pooled_width * stride;
     for (int64_t q = 0; q < problem.pooled_width; ++q, output += stride, grad += stride) {
       const int64_t begin = roi.column_begin[q], end = roi.column_end[q];
       // What is left of the gradient: 0 once it was added.
@@ -149,15 +277,24 @@ void backward_part(const RoiProblem& problem, const RoiBinsTable& table, const R
       for (int64_t c = part.channel; c < part.channel_end; c += 4 * kLanes<C>) {
         with_vectors<C>(part.channel_end - c, [&](auto vectors, int tail) {
           constexpr int64_t lanes = decltype(vectors)::value * kLanes<C>;
-          read_bins<T>(problem, output, k, c, lanes - kLanes<C> + tail, lanes, scratch.output);
-          read_bins<T>(problem, grad, k, c, lanes - kLanes<C> + tail, lanes, scratch.grad);
+          for (int64_t p = 0; p < problem.pooled_height; ++p) {
+            if (roi.row_begin[p] >= part.row_end || roi.row_end[p] <= part.row) continue;
+            const int64_t at = p * problem.pooled_width * lanes, count = lanes - kLanes<C> + tail;
+            read_bins<T>(problem, output, k, p, c, count, lanes, scratch.output + at);
+            read_bins<T>(problem, grad, k, p, c, count, lanes, scratch.grad + at);
+          }
           add_to_pixels<decltype(vectors)::value>(problem, roi, part, image + c, tail, scratch, sums.pixel, sums.at(c));
         });
       }
     } else {
+      const PlaneSearch<T> search(problem, roi, part, scratch);
       for (int64_t c = part.channel; c < part.channel_end; ++c) {
-        add_to_plane<T>(problem, roi, part, image + c * plane, bins_of<T>(problem, output, k, c, scratch.output),
-                        bins_of<T>(problem, grad, k, c, scratch.grad), scratch, sums.at(c));
+        if (c + 1 < part.channel_end) {
+          search.prefetch(image + (c + 1) * plane);
+          search.prefetch(static_cast<const C*>(sums.at(c + 1)));
+        }
+        search.add(image + c * plane, bins_of<T>(problem, output, k, c, scratch.output),
+                   bins_of<T>(problem, grad, k, c, scratch.grad), sums.at(c));
       }
     }
   }

@@ -2,28 +2,21 @@
 #include <limits>
 
 #include "roi/lanes.h"
+#include "roi/roi_folds.h"
+#include "roi/roi_items.h"
 #include "roi/roi_pool.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-constexpr int64_t kPlanes = 8;     // channels an item has: their planes stay in cache while all RoIs pass
-constexpr int64_t kChannels = 64;  // the same where channels are last
-constexpr int64_t kEight = 8;      // bins of a row that are computed together
+/// What maxima are taken of: numbers, or a NaN as well, which is the greatest.
+enum class Among { numbers, all };
 
-/// The greater lane by lane; a NaN is the greatest, and the first of equal ones stays.
-template <class C>
+/// The greater lane by lane; the first of equal ones stays.
+template <Among among, class C>
 VISIONOPS_INLINE Lanes<C> greater(const Lanes<C>& most, const Lanes<C>& value) {
+  if constexpr (among == Among::numbers) return value > most ? value : most;
   return ((value > most) | (value != value)) ? value : most;
-}
-
-/// The columns from the first bin's to the last one's.
-struct Span {
-  int64_t begin, end;
-};
-
-Span columns_of(const RoiProblem& problem, const RoiBins& roi) {
-  return {roi.column_begin[0], roi.column_end[problem.pooled_width - 1]};
 }
 
 /// One RoI over planes of the map: what does not depend on the channel.
@@ -34,100 +27,105 @@ struct PlaneWindow {
 
   const RoiProblem& problem;
   const RoiBins& roi;
-  Span span;
-  int64_t bins_padded, row_stride;
-  bool has_empty_bins;
-  C* outside;        // (columns, bins_padded): 0 where a bin has the column, else -infinity
+  int64_t left, right;  // columns from the first bin's to the last one's
+  int64_t row_stride;
+  bool has_folds, has_empty_bins;
+  Folds<C> folds;
   C* rows;           // (pooled_height, row_stride): the greatest of each column in a bin's rows
   C* narrow_result;  // (pooled_height, pooled_width), before it is narrowed
 
   PlaneWindow(const RoiProblem& problem, const RoiBins& roi, void* memory)
-      : problem(problem), roi(roi), span(columns_of(problem, roi)) {
-    bins_padded = padded(problem.pooled_width, kEight);
-    row_stride = padded(problem.levels[0].width, kLanes<C>);
-    outside = static_cast<C*>(memory);
-    rows = outside + problem.levels[0].width * bins_padded;
+      : problem(problem), roi(roi), left(roi.column_begin[0]), right(roi.column_end[problem.pooled_width - 1]) {
+    row_stride = padded(problem.levels[0].width);
+    rows = static_cast<C*>(memory);
     narrow_result = rows + problem.pooled_height * row_stride;
+    has_folds = folds.build(roi, problem.pooled_width);
     has_empty_bins = false;
     for (int64_t p = 0; p < problem.pooled_height; ++p) has_empty_bins |= roi.row_begin[p] >= roi.row_end[p];
-    for (int64_t i = 0; i < (span.end - span.begin) * bins_padded; ++i) outside[i] = -kInfinity;
-    for (int64_t q = 0; q < problem.pooled_width; ++q) {
-      has_empty_bins |= roi.column_begin[q] >= roi.column_end[q];
-      for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-        outside[(x - span.begin) * bins_padded + q] = 0;
-      }
-    }
+    for (int64_t q = 0; q < problem.pooled_width; ++q) has_empty_bins |= roi.column_begin[q] >= roi.column_end[q];
   }
 
-  static int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+  static int64_t padded(int64_t count) { return (count + kLanes<C> - 1) / kLanes<C> * kLanes<C>; }
 
   static int64_t bytes(const RoiProblem& problem) {
-    const int64_t width = problem.levels[0].width, height = problem.pooled_height;
-    const int64_t values = width * padded(problem.pooled_width, kEight) + height * padded(width, kLanes<C>) +
-                           height * problem.pooled_width;
+    const int64_t values = problem.pooled_height * (padded(problem.levels[0].width) + problem.pooled_width);
     return values * int64_t{sizeof(C)};
   }
 
-  /// Fills `rows`; returns whether all of it is less than infinity.
+  /// Fills `rows`; returns whether there is no NaN, if it is not told that there may be.
+  template <Among among>
   bool take_rows(const T* plane) const {
     const int64_t width = problem.levels[0].width;
-    Lanes<C> check{};
+    // A NaN in a sum stays. Infinities may make one as well: then more is done than needed.
+    Lanes<C> sum{};
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
       const int64_t first = roi.row_begin[p], last = roi.row_end[p];
+      if (first >= last) continue;
       C* const row = rows + p * row_stride;
-      for (int64_t x = span.begin; x < span.end; x += kLanes<C>) {
-        const int count = static_cast<int>(span.end - x < kLanes<C> ? span.end - x : kLanes<C>);
-        Lanes<C> most = all_lanes(-kInfinity);
-        for (int64_t y = first; y < last; ++y) most = greater<C>(most, load(plane + y * width + x, count));
-        store(row + x - span.begin, most);
-        check += most < kInfinity ? Lanes<C>{} : most - most;
-      }
-    }
-    return !any_nan<C>(check);
-  }
-
-  /// Bins [p, p + count) of all columns by lanes over bins of a row: adding -infinity hides a column from a bin.
-  template <int count>
-  void take_columns(int64_t p, C* result) const {
-    for (int64_t q = 0; q < problem.pooled_width; q += kEight) {
-      Eight<C> most[count];
-      for (int i = 0; i < count; ++i) most[i] = Eight<C>{} - kInfinity;
-      for (int64_t x = 0; x < span.end - span.begin; ++x) {
-        Eight<C> hidden;
-        memcpy(&hidden, outside + x * bins_padded + q, sizeof hidden);
-        for (int i = 0; i < count; ++i) {
-          const Eight<C> value = rows[(p + i) * row_stride + x] + hidden;
-          most[i] = value > most[i] ? value : most[i];
+      for (int64_t x = left; x < right; x += kLanes<C>) {
+        const int count = static_cast<int>(right - x < kLanes<C> ? right - x : kLanes<C>);
+        const T* from = plane + first * width + x;
+        Lanes<C> most = load(from, count);
+        sum += most;
+        for (int64_t y = first + 1; y < last; ++y) {
+          const Lanes<C> value = load(from += width, count);
+          most = greater<among, C>(most, value);
+          sum += value;
         }
+        store(row + x - left, most);
       }
-      const int64_t left = problem.pooled_width - q < kEight ? problem.pooled_width - q : kEight;
-      for (int i = 0; i < count; ++i) store_eight<C>(result + (p + i) * problem.pooled_width + q, most[i], left);
     }
+    return among == Among::all || !any_nan<C>(sum);
   }
 
-  /// The same bin by bin: infinity less infinity would be NaN, and a NaN is the greatest.
+  /// Bins [p, p + count) by lanes over bins of a row.
+  template <int count>
+  void fold_columns(int64_t p, C* result) const {
+    const Lanes<C> none = all_lanes(-kInfinity);
+    Lanes<C> most[count];
+    for (int i = 0; i < count; ++i) most[i] = none;
+    for (const Fold<C>& fold : folds) {
+      for (int i = 0; i < count; ++i) {
+        const Lanes<C> value = folded<C>(rows + (p + i) * row_stride, fold, none);
+        most[i] = greater<Among::numbers, C>(most[i], value);
+      }
+    }
+    const int bins = static_cast<int>(problem.pooled_width);
+    for (int i = 0; i < count; ++i) store(result + (p + i) * bins, most[i], bins);
+  }
+
+  template <Among among>
   void take_columns_of_each_bin(C* result) const {
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
-      const C* const row = rows + p * row_stride - span.begin;
+      const C* const row = rows + p * row_stride - left;
       for (int64_t q = 0; q < problem.pooled_width; ++q) {
         C most = -kInfinity;
         for (int64_t x = roi.column_begin[q]; x < roi.column_end[q]; ++x) {
-          most = row[x] > most || row[x] != row[x] ? row[x] : most;
+          const bool is_nan = among == Among::all && row[x] != row[x];
+          most = row[x] > most || is_nan ? row[x] : most;
         }
         *result++ = most;
       }
     }
   }
 
+  void prefetch(const T* plane) const {
+    const int64_t height = problem.pooled_height;
+    prefetch_window(plane, problem.levels[0].width, roi.row_begin[0], roi.row_end[height - 1], left, right);
+  }
+
   void pool(const T* plane, T* out) const {
     C* result = narrow_result;
     if constexpr (std::is_same_v<T, C>) result = out;
-    if (take_rows(plane)) {
+    if (!take_rows<Among::numbers>(plane)) {
+      take_rows<Among::all>(plane);
+      take_columns_of_each_bin<Among::all>(result);
+    } else if (has_folds) {
       int64_t p = 0;
-      for (; p + 7 <= problem.pooled_height; p += 7) take_columns<7>(p, result);
-      for (; p < problem.pooled_height; ++p) take_columns<1>(p, result);
+      for (; p + 7 <= problem.pooled_height; p += 7) fold_columns<7>(p, result);
+      for (; p < problem.pooled_height; ++p) fold_columns<1>(p, result);
     } else {
-      take_columns_of_each_bin(result);
+      take_columns_of_each_bin<Among::numbers>(result);
     }
     if (has_empty_bins) {
       for (int64_t p = 0; p < problem.pooled_height; ++p) {
@@ -141,112 +139,94 @@ struct PlaneWindow {
   }
 };
 
-/// Item i is RoI i % rois of the order and channels from i / rois * kPlanes on.
 template <class T>
 void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, void* scratch, int64_t begin,
                  int64_t end) {
   const int64_t bins = problem.pooled_height * problem.pooled_width;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t k = table.order[item % problem.rois];
-    const int64_t first = item / problem.rois * kPlanes;
-    const int64_t last = first + kPlanes < problem.channels ? first + kPlanes : problem.channels;
-    const RoiBins& roi = table.rois[k];
-    T* to = out + (k * problem.channels + first) * bins;
-    if (roi.map < 0) {
-      memset(to, 0, static_cast<size_t>((last - first) * bins) * sizeof(T));
-      continue;
-    }
-    const PlaneWindow<T> window(problem, roi, scratch);
-    const RoiLevel& level = problem.levels[0];
-    const int64_t size = level.height * level.width;
-    const T* plane = static_cast<const T*>(level.input) + (roi.map * problem.channels + first) * size;
-    for (int64_t c = first; c < last; ++c, plane += size, to += bins) window.pool(plane, to);
-  }
+  visit_planes(problem, table, out, begin, end,
+               [&](const RoiBins& roi, const T* plane, int64_t size, int64_t planes, T* to) {
+                 const PlaneWindow<T> window(problem, roi, scratch);
+                 for (int64_t c = 0; c < planes; ++c) {
+                   if (c + 1 < planes) window.prefetch(plane + (c + 1) * size);
+                   window.pool(plane + c * size, to + c * bins);
+                 }
+               });
 }
 
-/// A row of bins, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at.
-template <int vectors, class T>
-void pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, int64_t p, int tail, T* out,
+/// A row of bins, channels [0, (vectors - 1) lanes + tail) from those that `image` and `out` point at; returns whether
+/// there is no NaN, if it is not told that there may be.
+template <Among among, int vectors, class T>
+bool pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, int64_t p, int tail, T* out,
                  Compute<T>* columns) {
   using C = Compute<T>;
   constexpr int64_t stride = vectors * kLanes<C>;
   const int64_t row_size = problem.levels[0].width * problem.channels;
   const int64_t first = roi.row_begin[p], last = roi.row_end[p];
-  const Span span = columns_of(problem, roi);
-  Lanes<C> most[vectors];
-  for (int64_t x = span.begin; x < span.end; ++x) {
+  const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
+  Lanes<C> most[vectors], sum{};
+  for (int64_t x = left; x < right; ++x) {
     const T* pixel = image + first * row_size + x * problem.channels;
-    for (int v = 0; v < vectors; ++v) most[v] = load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail);
+    for (int v = 0; v < vectors; ++v) {
+      most[v] = load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail);
+      sum += most[v];
+    }
     for (int64_t y = first + 1; y < last; ++y) {
       pixel += row_size;
       for (int v = 0; v < vectors; ++v) {
-        most[v] = greater<C>(most[v], load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail));
+        const Lanes<C> value = load(pixel + v * kLanes<C>, v + 1 < vectors ? kLanes<C> : tail);
+        most[v] = greater<among, C>(most[v], value);
+        sum += value;
       }
     }
-    for (int v = 0; v < vectors; ++v) store(columns + (x - span.begin) * stride + v * kLanes<C>, most[v]);
+    for (int v = 0; v < vectors; ++v) store(columns + (x - left) * stride + v * kLanes<C>, most[v]);
   }
+  if (among == Among::numbers && any_nan<C>(sum)) return false;
   for (int64_t q = 0; q < problem.pooled_width; ++q, out += problem.channels) {
     const int64_t begin = roi.column_begin[q], end = roi.column_end[q];
     C values[stride] = {};
     if (begin < end) {
-      const C* column = columns + (begin - span.begin) * stride;
+      const C* column = columns + (begin - left) * stride;
       for (int v = 0; v < vectors; ++v) most[v] = load(column + v * kLanes<C>);
       for (int64_t x = begin + 1; x < end; ++x) {
         column += stride;
-        for (int v = 0; v < vectors; ++v) {
-          most[v] = greater<C>(most[v], load(static_cast<const C*>(column + v * kLanes<C>)));
-        }
+        for (int v = 0; v < vectors; ++v) most[v] = greater<among, C>(most[v], load(column + v * kLanes<C>));
       }
       for (int v = 0; v < vectors; ++v) store(values + v * kLanes<C>, most[v]);
     }
     put(static_cast<const C*>(values), out, (vectors - 1) * kLanes<C> + tail);
   }
+  return true;
 }
 
-/// Item i is RoI i / (blocks * pooled_height) of the order, a block of kChannels channels and a row of bins.
 template <class T>
 void pool_images(const RoiProblem& problem, const RoiBinsTable& table, T* out, void* scratch, int64_t begin,
                  int64_t end) {
   using C = Compute<T>;
-  const RoiLevel& level = problem.levels[0];
-  const int64_t blocks = (problem.channels + kChannels - 1) / kChannels;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t p = item % problem.pooled_height, block = item / problem.pooled_height;
-    const int64_t k = table.order[block / blocks];
-    const int64_t first = block % blocks * kChannels;
-    const int64_t last = first + kChannels < problem.channels ? first + kChannels : problem.channels;
-    const RoiBins& roi = table.rois[k];
-    T* const to = out + (k * problem.pooled_height + p) * problem.pooled_width * problem.channels + first;
-    if (roi.map < 0 || roi.row_begin[p] >= roi.row_end[p]) {
-      for (int64_t q = 0; q < problem.pooled_width; ++q) {
-        memset(to + q * problem.channels, 0, static_cast<size_t>(last - first) * sizeof(T));
-      }
-      continue;
-    }
-    const T* const image = static_cast<const T*>(level.input) + roi.map * level.height * level.width * problem.channels;
-    for (int64_t c = first; c < last; c += 4 * kLanes<C>) {
-      with_vectors<C>(last - c, [&](auto vectors, int tail) {
-        pool_pixels<decltype(vectors)::value>(problem, roi, image + c, p, tail, to + c - first,
-                                              static_cast<C*>(scratch));
-      });
-    }
-  }
+  C* const columns = static_cast<C*>(scratch);
+  visit_pixels(problem, table, out, begin, end,
+               [&](const RoiBins& roi, int64_t p, const T* image, int64_t channels, T* to) {
+                 if (roi.row_begin[p] >= roi.row_end[p]) return false;
+                 for (int64_t c = 0; c < channels; c += 4 * kLanes<C>) {
+                   with_vectors<C>(channels - c, [&](auto vectors, int tail) {
+                     constexpr int n = decltype(vectors)::value;
+                     if (!pool_pixels<Among::numbers, n>(problem, roi, image + c, p, tail, to + c, columns)) {
+                       pool_pixels<Among::all, n>(problem, roi, image + c, p, tail, to + c, columns);
+                     }
+                   });
+                 }
+                 return true;
+               });
 }
 
 }  // namespace
 
-int64_t roi_pool_items(const RoiProblem& problem) {
-  if (problem.channels_last) {
-    return problem.rois * ((problem.channels + kChannels - 1) / kChannels) * problem.pooled_height;
-  }
-  return problem.rois * ((problem.channels + kPlanes - 1) / kPlanes);
-}
+int64_t roi_pool_items(const RoiProblem& problem) { return forward_items(problem); }
 
 int64_t roi_pool_scratch_bytes(const RoiProblem& problem) {
   int64_t bytes = 0;
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    bytes = problem.channels_last ? problem.levels[0].width * kChannels * int64_t{sizeof(Compute<T>)}
+    bytes = problem.channels_last ? problem.levels[0].width * 4 * int64_t{sizeof(Lanes<Compute<T>>)}
                                   : PlaneWindow<T>::bytes(problem);
   });
   return bytes;

@@ -35,7 +35,7 @@ inline int64_t roi_grain(const RoiProblem& problem, int64_t items) {
 /// parallel(count, grain, body) calls body(begin, end) over [0, count), by tasks of at least `grain` items.
 template <class Parallel>
 void run_roi_align(const RoiProblem& problem, void* out, const Parallel& parallel) {
-  const RoiWeightTable weights(problem, RoiEntries::by_bin, parallel);
+  const RoiWeightTable weights(problem, RoiPass::forward, parallel);
   const int64_t items = roi_align_items(problem);
   const int64_t bytes = roi_align_scratch_bytes(problem, weights.table());
   parallel(items, roi_grain(problem, items), [&](int64_t begin, int64_t end) {
@@ -47,7 +47,7 @@ void run_roi_align(const RoiProblem& problem, void* out, const Parallel& paralle
 template <class Parallel>
 void run_roi_align_backward(const RoiProblem& problem, const RoiResult& grad, void* const* grad_inputs,
                             const Parallel& parallel) {
-  const RoiWeightTable weights(problem, RoiEntries::by_line, parallel);
+  const RoiWeightTable weights(problem, RoiPass::backward, parallel);
   const int64_t items = roi_align_backward_items(problem);
   const int64_t bytes = roi_align_backward_scratch_bytes(problem, weights.table());
   parallel(items, 1, [&](int64_t begin, int64_t end) {
@@ -76,7 +76,7 @@ void run_roi_align_max_backward(const RoiProblem& problem, const RoiResult& grad
 
 template <class Parallel>
 void run_roi_pool(const RoiProblem& problem, void* out, const Parallel& parallel) {
-  const RoiBinTable bins(problem);
+  const RoiBinTable bins(problem, RoiPass::forward);
   const int64_t items = roi_pool_items(problem);
   parallel(items, roi_grain(problem, items), [&](int64_t begin, int64_t end) {
     const RoiScratch scratch(roi_pool_scratch_bytes(problem));
@@ -87,7 +87,7 @@ void run_roi_pool(const RoiProblem& problem, void* out, const Parallel& parallel
 template <class Parallel>
 void run_roi_pool_backward(const RoiProblem& problem, const RoiResult& output, const RoiResult& grad, void* grad_input,
                            const Parallel& parallel) {
-  const RoiBinTable bins(problem);
+  const RoiBinTable bins(problem, RoiPass::backward);
   parallel(roi_pool_backward_items(problem), 1, [&](int64_t begin, int64_t end) {
     const RoiScratch scratch(roi_pool_backward_scratch_bytes(problem));
     roi_pool_backward(problem, bins.table(), output, grad, grad_input, scratch.get(), begin, end);

@@ -27,7 +27,7 @@ Tensor roi_align_op(const Tensor& input, const Tensor& boxes, int64_t pooled_hei
 }
 
 Tensor roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t batch, int64_t height, int64_t width,
-                             double spatial_scale, int64_t sampling_ratio, bool aligned, bool channels_last) {
+                             double spatial_scale, int64_t sampling_ratio, bool aligned, bool channels_last, bool) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const RoiOptions options{grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned};
   const RoiInput call(grad, boxes, batch, height, width, options, channels_last);
@@ -46,7 +46,7 @@ Tensor roi_align_max_op(const Tensor& input, const Tensor& boxes, int64_t pooled
 }
 
 Tensor roi_align_max_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, double spatial_scale,
-                                 int64_t sampling_ratio, bool aligned) {
+                                 int64_t sampling_ratio, bool aligned, bool) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const RoiInput call(input, boxes, {grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned});
   Tensor out = empty_gradient(input, call.problem);
@@ -69,7 +69,7 @@ std::vector<Tensor> multiscale_roi_align_backward_op(const Tensor& grad, const T
                                                      const std::vector<int64_t>& widths,
                                                      const std::vector<double>& spatial_scales, int64_t sampling_ratio,
                                                      bool aligned, int64_t canonical_size, int64_t canonical_level,
-                                                     int64_t min_level, bool channels_last) {
+                                                     int64_t min_level, bool channels_last, bool) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const RoiInput call(grad, boxes, batch, heights, widths, spatial_scales,
                       {grad.size(2), grad.size(3), 1.0, sampling_ratio, aligned},
@@ -93,7 +93,7 @@ Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_heig
 }
 
 Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, const Tensor& output,
-                            double spatial_scale) {
+                            double spatial_scale, bool) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const RoiInput call(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
   Tensor out = empty_gradient(input, call.problem);

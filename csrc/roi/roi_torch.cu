@@ -28,12 +28,12 @@ RoiCall checked_call(const RoiInput& input) {
 Tensor align_op(const RoiInput& input, const Tensor& like) {
   const RoiCall call = checked_call(input);
   Tensor out = empty_result(input.problem, like);
-  const Tensor scratch = scratch_on(like, roi_align_cuda_workspace_bytes(call, false));
+  const Tensor scratch = scratch_on(like, roi_align_cuda_workspace_bytes(call));
   roi_align_cuda(call, scratch.mutable_data_ptr(), out.mutable_data_ptr(), current_stream(like));
   return out;
 }
 
-std::vector<Tensor> align_backward_op(const RoiInput& input, const Tensor& grad) {
+std::vector<Tensor> align_backward_op(const RoiInput& input, const Tensor& grad, bool deterministic) {
   const RoiCall call = checked_call(input);
   const RoiProblem& problem = input.problem;
   std::vector<Tensor> grads;
@@ -43,8 +43,8 @@ std::vector<Tensor> align_backward_op(const RoiInput& input, const Tensor& grad)
                                    problem.channels_last, grad.scalar_type()));
     data.push_back(grads.back().mutable_data_ptr());
   }
-  const Tensor scratch = scratch_on(grad, roi_align_cuda_workspace_bytes(call, true));
-  roi_align_backward_cuda(call, result_of(grad, problem), scratch.mutable_data_ptr(), data.data(),
+  const Tensor scratch = scratch_on(grad, roi_align_backward_cuda_workspace_bytes(call, deterministic));
+  roi_align_backward_cuda(call, result_of(grad, problem), deterministic, scratch.mutable_data_ptr(), data.data(),
                           current_stream(grad));
   return grads;
 }
@@ -56,11 +56,12 @@ Tensor roi_align_op(const Tensor& input, const Tensor& boxes, int64_t pooled_hei
 }
 
 Tensor roi_align_backward_op(const Tensor& grad, const Tensor& boxes, int64_t batch, int64_t height, int64_t width,
-                             double spatial_scale, int64_t sampling_ratio, bool aligned, bool channels_last) {
+                             double spatial_scale, int64_t sampling_ratio, bool aligned, bool channels_last,
+                             bool deterministic) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const DeviceGuard guard(grad);
   const RoiOptions options{grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned};
-  return align_backward_op(RoiInput(grad, boxes, batch, height, width, options, channels_last), grad)[0];
+  return align_backward_op(RoiInput(grad, boxes, batch, height, width, options, channels_last), grad, deterministic)[0];
 }
 
 Tensor roi_align_max_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
@@ -73,15 +74,15 @@ Tensor roi_align_max_op(const Tensor& input, const Tensor& boxes, int64_t pooled
 }
 
 Tensor roi_align_max_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, double spatial_scale,
-                                 int64_t sampling_ratio, bool aligned) {
+                                 int64_t sampling_ratio, bool aligned, bool deterministic) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const DeviceGuard guard(input);
   const RoiInput all(input, boxes, {grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned});
   const RoiCall call = checked_call(all);
   Tensor out = empty_gradient(input, all.problem);
-  const Tensor scratch = scratch_on(input, roi_align_max_backward_cuda_workspace_bytes(call));
-  roi_align_max_backward_cuda(call, result_of(grad, all.problem), scratch.mutable_data_ptr(), out.mutable_data_ptr(),
-                              current_stream(input));
+  const Tensor scratch = scratch_on(input, roi_align_max_backward_cuda_workspace_bytes(call, deterministic));
+  roi_align_max_backward_cuda(call, result_of(grad, all.problem), deterministic, scratch.mutable_data_ptr(),
+                              out.mutable_data_ptr(), current_stream(input));
   return out;
 }
 
@@ -99,13 +100,13 @@ std::vector<Tensor> multiscale_roi_align_backward_op(const Tensor& grad, const T
                                                      const std::vector<int64_t>& widths,
                                                      const std::vector<double>& spatial_scales, int64_t sampling_ratio,
                                                      bool aligned, int64_t canonical_size, int64_t canonical_level,
-                                                     int64_t min_level, bool channels_last) {
+                                                     int64_t min_level, bool channels_last, bool deterministic) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const DeviceGuard guard(grad);
   return align_backward_op(RoiInput(grad, boxes, batch, heights, widths, spatial_scales,
                                     {grad.size(2), grad.size(3), 1.0, sampling_ratio, aligned},
                                     {canonical_size, canonical_level, min_level}, channels_last),
-                           grad);
+                           grad, deterministic);
 }
 
 Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height, int64_t pooled_width,
@@ -119,15 +120,15 @@ Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_heig
 
 // The result is not asked: which pixels are the greatest is found again.
 Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, const Tensor&,
-                            double spatial_scale) {
+                            double spatial_scale, bool deterministic) {
   check(grad.dim() == 4, "grad: expected 4 dimensions");
   const DeviceGuard guard(input);
   const RoiInput all(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
   const RoiCall call = checked_call(all);
   Tensor out = empty_gradient(input, all.problem);
-  const Tensor scratch = scratch_on(input, roi_pool_backward_cuda_workspace_bytes(call));
-  roi_pool_backward_cuda(call, result_of(grad, all.problem), scratch.mutable_data_ptr(), out.mutable_data_ptr(),
-                         current_stream(input));
+  const Tensor scratch = scratch_on(input, roi_pool_backward_cuda_workspace_bytes(call, deterministic));
+  roi_pool_backward_cuda(call, result_of(grad, all.problem), deterministic, scratch.mutable_data_ptr(),
+                         out.mutable_data_ptr(), current_stream(input));
   return out;
 }
 

@@ -10,7 +10,8 @@
 
 namespace visionops {
 
-/// The schemas of the backend whose torch operations end in this name.
+// The schemas of the backend whose torch operations end in this name. `deterministic`: the gradient is the same bits in
+// every run, which on the CPU it is in any case.
 inline std::string roi_align_schema(const std::string& backend) {
   return "roi_align_" + backend +
          "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale, "
@@ -20,7 +21,7 @@ inline std::string roi_align_schema(const std::string& backend) {
 inline std::string roi_align_backward_schema(const std::string& backend) {
   return "roi_align_backward_" + backend +
          "(Tensor grad, Tensor boxes, SymInt batch, SymInt height, SymInt width, float spatial_scale, "
-         "int sampling_ratio, bool aligned, bool channels_last) -> Tensor";
+         "int sampling_ratio, bool aligned, bool channels_last, bool deterministic) -> Tensor";
 }
 
 inline std::string roi_align_max_schema(const std::string& backend) {
@@ -31,7 +32,8 @@ inline std::string roi_align_max_schema(const std::string& backend) {
 
 inline std::string roi_align_max_backward_schema(const std::string& backend) {
   return "roi_align_max_backward_" + backend +
-         "(Tensor grad, Tensor input, Tensor boxes, float spatial_scale, int sampling_ratio, bool aligned) -> Tensor";
+         "(Tensor grad, Tensor input, Tensor boxes, float spatial_scale, int sampling_ratio, bool aligned, "
+         "bool deterministic) -> Tensor";
 }
 
 inline std::string multiscale_roi_align_schema(const std::string& backend) {
@@ -44,7 +46,7 @@ inline std::string multiscale_roi_align_backward_schema(const std::string& backe
   return "multiscale_roi_align_backward_" + backend +
          "(Tensor grad, Tensor boxes, SymInt batch, SymInt[] heights, SymInt[] widths, float[] spatial_scales, "
          "int sampling_ratio, bool aligned, int canonical_size, int canonical_level, int min_level, "
-         "bool channels_last) -> Tensor[]";
+         "bool channels_last, bool deterministic) -> Tensor[]";
 }
 
 inline std::string roi_pool_schema(const std::string& backend) {
@@ -54,7 +56,7 @@ inline std::string roi_pool_schema(const std::string& backend) {
 
 inline std::string roi_pool_backward_schema(const std::string& backend) {
   return "roi_pool_backward_" + backend +
-         "(Tensor grad, Tensor input, Tensor boxes, Tensor output, float spatial_scale) -> Tensor";
+         "(Tensor grad, Tensor input, Tensor boxes, Tensor output, float spatial_scale, bool deterministic) -> Tensor";
 }
 
 /// How boxes divide a map.

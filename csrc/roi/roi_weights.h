@@ -13,14 +13,12 @@
 
 namespace visionops {
 
-enum class RoiEntries { by_bin, by_line };
-
 class RoiWeightTable {
  public:
   /// parallel(count, grain, body) calls body(begin, end) over [0, count), by tasks of at least `grain` items.
   template <class Parallel>
-  RoiWeightTable(const RoiProblem& problem, RoiEntries entries, const Parallel& parallel)
-      : problem_(problem), by_bin_(entries == RoiEntries::by_bin), rois_(problem.rois), geometry_(problem.rois) {
+  RoiWeightTable(const RoiProblem& problem, RoiPass pass, const Parallel& parallel)
+      : problem_(problem), by_bin_(pass == RoiPass::forward), rois_(problem.rois), geometry_(problem.rois) {
     host::visit_floating(problem.boxes_dtype, [&](auto box) {
       using B = typename decltype(box)::type;
       const B* const boxes = static_cast<const B*>(problem.boxes);
@@ -42,13 +40,24 @@ class RoiWeightTable {
     order_.build(
         problem.rois, problem.level_count * problem.batch, [&](int64_t k) { return rois_[k].map; },
         [&](int64_t k) { return rois_[k].y.lines[0]; });
-    table_ = {rois_.data(), order_.order.data(), order_.begin.data(), most_entries_, widest_};
+    if (problem.channels_last && pass == RoiPass::forward) {
+      const int64_t height = problem.pooled_height;
+      row_order_.build(
+          problem.rois * height, problem.level_count * problem.batch, [&](int64_t i) { return rois_[i / height].map; },
+          [&](int64_t i) { return first_line(rois_[i / height].y, i % height); });
+    }
+    table_ = {rois_.data(), order_.order.data(), order_.begin.data(), row_order_.order.data(), most_entries_, widest_};
   }
 
   const RoiTable& table() const { return table_; }
 
  private:
   static constexpr int64_t kRoisPerTask = 32;
+
+  /// Of a bin; a bin without any has the RoI's.
+  static int32_t first_line(const RoiAxisWeights& axis, int64_t bin) {
+    return axis.begin[bin] < axis.begin[bin + 1] ? axis.lines[axis.other[axis.begin[bin]]] : axis.lines[0];
+  }
 
   struct Axis {
     host::AlignAxis align;
@@ -163,7 +172,7 @@ class RoiWeightTable {
   bool by_bin_;
   std::vector<RoiWeights> rois_;
   std::vector<Geometry> geometry_;
-  RoiOrder order_;
+  RoiOrder order_, row_order_;
   std::unique_ptr<char[]> memory_;
   int64_t most_entries_ = 0, widest_ = 0;
   RoiTable table_{};

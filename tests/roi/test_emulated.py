@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ CALLS: dict[str, Any] = {
 }
 
 
+def summed(how: str) -> Any:
+    """Gradients by atomics or gathered: what torch's setting decides, which the suite needs for poisoned memory."""
+    return mock.patch.object(torch, "are_deterministic_algorithms_enabled", return_value=how == "gathered")
+
+
 def results(name: str, backend: str, dtype: torch.dtype, layout: torch.memory_format) -> list[Tensor]:
     leaves = [m.requires_grad_() for m in maps(dtype, layout)]
     result = CALLS[name](leaves, boxes(), backend)
@@ -54,26 +60,61 @@ def results(name: str, backend: str, dtype: torch.dtype, layout: torch.memory_fo
     return [result, *(g for g in grads if g is not None)]
 
 
+@pytest.mark.parametrize("how", ["atomic", "gathered"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", CALLS)
-def test_results_and_gradients_are_the_cpu_s(name: str, dtype: torch.dtype, layout: torch.memory_format) -> None:
+def test_results_and_gradients_are_the_cpu_s(
+    name: str, dtype: torch.dtype, layout: torch.memory_format, how: str
+) -> None:
     torch.ops.visionops.emulation_seed(0)
     tolerance = {torch.float64: 1e-11, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}[dtype]
-    emulated, native = (results(name, backend, dtype, layout) for backend in ("emulated", "native"))
+    with summed(how):
+        emulated, native = (results(name, backend, dtype, layout) for backend in ("emulated", "native"))
     for got, expected in zip(emulated, native, strict=True):
         torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
         assert got.stride() == expected.stride()
 
 
-def test_the_gradient_is_the_same_in_every_order() -> None:
-    for name in CALLS:
-        runs = []
-        for seed in range(3):
-            torch.ops.visionops.emulation_seed(seed)
+def in_three_orders(name: str, how: str) -> list[list[Tensor]]:
+    runs = []
+    for seed in range(3):
+        torch.ops.visionops.emulation_seed(seed)
+        with summed(how):
             runs.append(results(name, "emulated", torch.float32, torch.contiguous_format))
-        for other in runs[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
+    return runs
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_gathered_gradient_is_the_same_in_every_order(name: str) -> None:
+    first, *others = in_three_orders(name, "gathered")
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_sums_by_atomics_are_rounded_as_they_come(name: str) -> None:
+    (result, *grads), *others = in_three_orders(name, "atomic")
+    for other, *other_grads in others:
+        assert torch.equal(other, result)
+        for grad, other_grad in zip(grads, other_grads, strict=True):
+            torch.testing.assert_close(other_grad, grad, rtol=1e-4, atol=1e-4)
+    assert not all(torch.equal(a, b) for _, *run in others for a, b in zip(grads, run, strict=True))
+
+
+def test_16_bit_gradients_are_summed_in_float32() -> None:
+    # 4096 + 1 is 4096 in float16: added one by one, the gradient would stop there.
+    rows = torch.tensor([[0.0, 0, 0, 1, 1]]).repeat(5000, 1)
+    for call in (
+        lambda x: roi_align(x, rows, 1, backend="emulated"),
+        lambda x: roi_align(x, rows, 1, mode="max", backend="emulated"),
+        lambda x: roi_pool(x, rows, 1, backend="emulated"),
+    ):
+        for how in ("atomic", "gathered"):
+            leaf = torch.ones(1, 1, 1, 1, dtype=torch.float16, requires_grad=True)
+            with summed(how):
+                (grad,) = torch.autograd.grad(call(leaf).sum(), leaf)
+            assert grad.item() == 5000
 
 
 def test_an_index_outside_gives_zeros() -> None:
@@ -83,12 +124,14 @@ def test_an_index_outside_gives_zeros() -> None:
         leaves = [m.requires_grad_() for m in maps(torch.float32, torch.contiguous_format)]
         result = call(leaves, rows, "emulated")
         assert (result == 0).all()
-        for grad in torch.autograd.grad(result.sum(), leaves, allow_unused=True):
-            assert grad is None or (grad == 0).all()
+        for how in ("atomic", "gathered"):
+            with summed(how):
+                grads = torch.autograd.grad(result.sum(), leaves, allow_unused=True, retain_graph=True)
+            assert all(grad is None or (grad == 0).all() for grad in grads)
 
 
 @pytest.mark.parametrize(("file", "line"), barriers_of("roi"))
 def test_every_barrier_is_needed(file: str, line: int) -> None:
     call = "results('avg', 'emulated', torch.float32, torch.contiguous_format)"
-    setup = f"from roi.test_emulated import results; expected = {call}"
+    setup = f"from roi.test_emulated import results; torch.use_deterministic_algorithms(True); expected = {call}"
     check_needed(file, line, setup, f"all(map(torch.equal, {call}, expected))")

@@ -42,6 +42,7 @@ def _fake_backward(
     canonical_level: int,
     min_level: int,
     channels_last: bool,
+    deterministic: bool,
 ) -> list[Tensor]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return [
@@ -91,7 +92,8 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (boxes,) = ctx.saved_tensors
-        grads = _Spread.apply(ctx.backend, boxes, ctx.sizes, ctx.options, ctx.channels_last, grad)  # type: ignore[no-untyped-call]
+        options = *ctx.options, ctx.channels_last, torch.are_deterministic_algorithms_enabled()
+        grads = _Spread.apply(ctx.backend, boxes, ctx.sizes, options, grad)  # type: ignore[no-untyped-call]
         return None, None, None, None, *grads
 
 
@@ -106,22 +108,22 @@ class _Spread(torch.autograd.Function):
         boxes: Tensor,
         sizes: tuple[int, list[int], list[int]],
         options: tuple[Any, ...],
-        channels_last: bool,
         grad: Tensor,
     ) -> tuple[Tensor, ...]:
-        return tuple(MULTISCALE_ROI_ALIGN_BACKWARD(grad, boxes, *sizes, *options, channels_last, backend=backend))
+        return tuple(MULTISCALE_ROI_ALIGN_BACKWARD(grad, boxes, *sizes, *options, backend=backend))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.backend, boxes, _, ctx.options, _, grad = inputs
+        ctx.backend, boxes, _, options, grad = inputs
         ctx.save_for_backward(boxes)
+        *ctx.options, _, _ = options
         ctx.size = tuple(grad.shape[2:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (boxes,) = ctx.saved_tensors
         of_grad = _Pool.apply(ctx.backend, boxes, ctx.size, ctx.options, *_laid_out_alike(grads))  # type: ignore[no-untyped-call]
-        return None, None, None, None, None, of_grad
+        return None, None, None, None, of_grad
 
 
 @MULTISCALE_ROI_ALIGN.public
@@ -159,8 +161,9 @@ def multiscale_roi_align(
         backend: "native", or None for the first that can run.
 
     Returns:
-        (K, C, height, width) in the dtype of the maps. Differentiable twice in the maps; on the CPU the gradients are
-        the same from run to run and for any number of threads.
+        (K, C, height, width) in the dtype of the maps. Differentiable twice in the maps; the gradients are the same
+        from run to run, on the CPU for any number of threads, on a GPU where torch.use_deterministic_algorithms() asks
+        for that.
 
     Raises:
         ValueError: a shape, a number of maps or scales, the output_size or, on the CPU, the index of an image does not

@@ -36,6 +36,7 @@ def _fake_backward(
     sampling_ratio: int,
     aligned: bool,
     channels_last: bool,
+    deterministic: bool,
 ) -> Tensor:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(
@@ -65,12 +66,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (boxes,) = ctx.saved_tensors
-    of_input = ROI_ALIGN_BACKWARD(grad, boxes, *ctx.sizes, *ctx.rest, ctx.channels_last, backend=ctx.backend)
-    return of_input, *(None,) * 6
+    how = *ctx.rest, ctx.channels_last, torch.are_deterministic_algorithms_enabled()
+    return ROI_ALIGN_BACKWARD(grad, boxes, *ctx.sizes, *how, backend=ctx.backend), *(None,) * 6
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    grad, boxes, _, _, _, *rest, _ = inputs
+    grad, boxes, _, _, _, *rest, _, _ = inputs
     ctx.save_for_backward(boxes)
     ctx.rest = *grad.shape[2:], *rest
 
@@ -78,7 +79,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     # The mean is linear in the map: what was its gradient's is the mean again.
     (boxes,) = ctx.saved_tensors
-    return ROI_ALIGN(grad, boxes, *ctx.rest, backend=ctx.backend), *(None,) * 8
+    return ROI_ALIGN(grad, boxes, *ctx.rest, backend=ctx.backend), *(None,) * 9
 
 
 ROI_ALIGN_BACKWARD = Op(
@@ -91,7 +92,13 @@ ROI_ALIGN = Op("roi_align", fake=_fake, vmap=_vmap, gradient=Gradient(_save, _ba
 
 
 def _fake_max_backward(
-    grad: Tensor, input: Tensor, boxes: Tensor, spatial_scale: float, sampling_ratio: int, aligned: bool
+    grad: Tensor,
+    input: Tensor,
+    boxes: Tensor,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    deterministic: bool,
 ) -> Tensor:
     return empty_image(input, *input.shape[1:])
 
@@ -110,7 +117,8 @@ def _save_max(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward_max(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return ROI_ALIGN_MAX_BACKWARD(grad, *ctx.saved_tensors, *ctx.rest, backend=ctx.backend), *(None,) * 6
+    how = *ctx.rest, torch.are_deterministic_algorithms_enabled()
+    return ROI_ALIGN_MAX_BACKWARD(grad, *ctx.saved_tensors, *how, backend=ctx.backend), *(None,) * 6
 
 
 ROI_ALIGN_MAX_BACKWARD = Op("roi_align_max_backward", fake=_fake_max_backward, vmap=_vmap_max_backward, gradient=ONCE)
@@ -152,8 +160,9 @@ def roi_align(
         backend: "native", or None for the first that can run.
 
     Returns:
-        (K, C, height, width) in the dtype of `input`. Differentiable in `input`: twice by "avg", once by "max". On the
-        CPU the gradient is the same from run to run and for any number of threads.
+        (K, C, height, width) in the dtype of `input`. Differentiable in `input`: twice by "avg", once by "max". The
+        gradient is the same from run to run, on the CPU for any number of threads, on a GPU where
+        torch.use_deterministic_algorithms() asks for that.
 
     Raises:
         ValueError: a shape, the mode, the output_size or, on the CPU, the index of an image does not fit.

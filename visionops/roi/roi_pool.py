@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visionops import _check
@@ -17,7 +18,9 @@ def _fake(input: Tensor, boxes: Tensor, pooled_height: int, pooled_width: int, s
     return empty_image(input, input.shape[1], pooled_height, pooled_width, batch=boxes.shape[0])
 
 
-def _fake_backward(grad: Tensor, input: Tensor, boxes: Tensor, output: Tensor, spatial_scale: float) -> Tensor:
+def _fake_backward(
+    grad: Tensor, input: Tensor, boxes: Tensor, output: Tensor, spatial_scale: float, deterministic: bool
+) -> Tensor:
     return empty_image(input, *input.shape[1:])
 
 
@@ -28,13 +31,13 @@ def _vmap(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tup
 
 
 def _vmap_backward(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-    grad, input, boxes, output, scale = args
-    grad_dim, input_dim, box_dim, output_dim, _ = in_dims
+    grad, input, boxes, output, *rest = args
+    grad_dim, input_dim, box_dim, output_dim, *_ = in_dims
     maps, boxes, restore = fold_batch(
         info.batch_size, [input, grad, output], [input_dim, grad_dim, output_dim], boxes, box_dim
     )
     input, grad, output = maps
-    return restore(raw(grad, input, boxes, output, scale))
+    return restore(raw(grad, input, boxes, output, *rest))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -44,8 +47,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    of_input = ROI_POOL_BACKWARD(grad, *ctx.saved_tensors, ctx.spatial_scale, backend=ctx.backend)
-    return of_input, *(None,) * 4
+    how = ctx.spatial_scale, torch.are_deterministic_algorithms_enabled()
+    return ROI_POOL_BACKWARD(grad, *ctx.saved_tensors, *how, backend=ctx.backend), *(None,) * 4
 
 
 ROI_POOL_BACKWARD = Op("roi_pool_backward", fake=_fake_backward, vmap=_vmap_backward, gradient=ONCE)
@@ -81,7 +84,8 @@ def roi_pool(
 
     Returns:
         (K, C, height, width) in the dtype of `input`. Differentiable once in `input`: a bin's gradient goes to the
-        first of its greatest pixels, row by row.
+        first of its greatest pixels, row by row. It is the same from run to run on the CPU, and on a GPU where
+        torch.use_deterministic_algorithms() asks for that.
 
     Raises:
         ValueError: a shape, the output_size or, on the CPU, the index of an image does not fit.
