@@ -18,6 +18,8 @@ class AverageFold {
 
   AverageFold(Divisor divisor, T* output) : divisor_(divisor), output_(output) {}
 
+  void start(int64_t place) { place_ = place; }
+
   void set_empty(int64_t channels) {
     for (int64_t i = 0; i < channels; ++i) sums_[i] = 0;
   }
@@ -27,13 +29,13 @@ class AverageFold {
     add_taps<starts>(std::make_index_sequence<K>{}, from, channels, sums_);
   }
 
-  void store(int64_t place, int64_t p, int64_t q, int64_t channels) {
+  void finish(int64_t p, int64_t q, int64_t channels) {
     const auto counted = static_cast<C>(divisor_(p, q));
     if constexpr (std::is_same_v<T, C>) {
-      for (int64_t i = 0; i < channels; ++i) output_[place + i] = sums_[i] / counted;
+      for (int64_t i = 0; i < channels; ++i) output_[place_ + i] = sums_[i] / counted;
     } else {
       for (int64_t i = 0; i < channels; ++i) sums_[i] /= counted;
-      narrow(sums_, output_ + place, channels);
+      narrow(sums_, output_ + place_, channels);
     }
   }
 
@@ -50,6 +52,7 @@ class AverageFold {
 
   Divisor divisor_;
   T* output_;
+  int64_t place_ = 0;
   alignas(64) C sums_[kFoldedChannels];
 };
 

@@ -49,10 +49,15 @@ template <class T, class O>
 class MaximumFold {
  public:
   using C = Compute<T>;
-  static constexpr int kTaps = kMaxTaps;
-  static constexpr bool kWithNumbers = !std::is_void_v<O>;
+  // A window of 3 x 3 in two passes.
+  static constexpr int kTaps = 5;
 
   MaximumFold(T* output, O* numbers) : output_(output), numbers_(numbers) {}
+
+  void start(int64_t place) {
+    place_ = place;
+    if constexpr (std::is_same_v<T, C>) best_ = output_ + place;
+  }
 
   void set_empty(int64_t channels) {
     for (int64_t i = 0; i < channels; ++i) best_[i] = kLowest<C>;
@@ -67,15 +72,19 @@ class MaximumFold {
     fold_max<kWithNumbers, starts, false>(std::make_index_sequence<K>{}, taps, wide, no_columns, channels, best_, at_);
   }
 
-  void store(int64_t place, int64_t, int64_t, int64_t channels) {
-    pool_convert(best_, output_ + place, channels);
-    if constexpr (kWithNumbers) pool_convert(at_, numbers_ + place, channels);
+  void finish(int64_t, int64_t, int64_t channels) {
+    if constexpr (!std::is_same_v<T, C>) narrow(best_, output_ + place_, channels);
+    if constexpr (kWithNumbers) pool_convert(at_, numbers_ + place_, channels);
   }
 
  private:
+  static constexpr bool kWithNumbers = !std::is_void_v<O>;
+
   T* output_;
   O* numbers_;
-  alignas(64) C best_[kFoldedChannels];
+  int64_t place_ = 0;
+  alignas(64) C wide_[std::is_same_v<T, C> ? 1 : kFoldedChannels];
+  C* best_ = wide_;  // where they are to stand, unless they must be narrowed
   alignas(64) TapNumber<C> at_[kFoldedChannels];
 };
 

@@ -49,19 +49,21 @@ inline void visit_taps_of_fold(int64_t taps, F&& f) {
   f(std::integral_constant<int, most>{});
 }
 
-/// Splits taps into passes of about equal length, at most `most`: calls f(constant K, first tap) for each.
+/// Splits taps into as few passes of at most `most` as there can be: calls f(constant K, first tap) for each.
 template <int most, class F>
 inline void visit_folds(int64_t taps, F&& f) {
   for (int64_t first = 0; first < taps;) {
-    const int64_t left = taps - first, passes = pool_ceil_div(left, most), now = pool_ceil_div(left, passes);
+    const int64_t left = taps - first;
+    // The last two share what is left; without a division, which would cost as much as a pass.
+    const int64_t now = left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
     visit_taps_of_fold<most>(now, [&](auto count) { f(count, first); });
     first += now;
   }
 }
 
-/// Walks over the windows of an item's rows. `Fold` has the values of some channels: add<starts>(constant K, pointers,
-/// numbers of K <= kTaps taps, channels) for all taps in order, or set_empty(channels) without any, then store(place,
-/// window down, window across, channels).
+/// Walks over the windows of an item's rows. `Fold` makes some channels of a window: start(place in the result), then
+/// add<starts>(constant K, pointers, numbers of K <= kTaps taps, channels) for all taps in order, or without any
+/// set_empty(channels), then finish(window down, window across, channels).
 template <class T, class Shape, class Fold>
 class PoolWindowWalk {
  public:
@@ -79,8 +81,9 @@ class PoolWindowWalk {
         const int64_t place = ((item.outer * shape_.y.out + p) * shape_.x.out + q) * inner + item.channel;
         for (int64_t begin = 0; begin < item.channels; begin += kFoldedChannels) {
           const int64_t channels = pool_min(kFoldedChannels, item.channels - begin);
+          fold_.start(place + begin);
           fold_window(image + begin, rows, columns, channels);
-          fold_.store(place + begin, p, q, channels);
+          fold_.finish(p, q, channels);
         }
       }
     }
@@ -88,20 +91,25 @@ class PoolWindowWalk {
 
  private:
   void fold_window(const T* image, const WindowPixels& rows, const WindowPixels& columns, int64_t channels) {
-    const int64_t taps = rows.count * columns.count, down = numbers_in_row(shape_);
-    if (taps == 0) return fold_.set_empty(channels);
-    int64_t r = 0, c = 0;
-    visit_folds<Fold::kTaps>(taps, [&](auto count, int64_t first) {
+    if (rows.count == 0 || columns.count == 0) return fold_.set_empty(channels);
+    const int64_t across = columns.step * shape_.inner, down = rows.step * shape_.x.in * shape_.inner;
+    const int64_t numbers_down = numbers_in_row(shape_);
+    const T* tap = image + (rows.first * shape_.x.in + columns.first) * shape_.inner;
+    auto number = static_cast<int>(rows.number * numbers_down + columns.number);
+    int64_t column = 0;
+    visit_folds<Fold::kTaps>(rows.count * columns.count, [&](auto count, int64_t first) {
       constexpr int K = decltype(count)::value;
       const T* at[K];
       int numbers[K];
       for (int k = 0; k < K; ++k) {
-        const int64_t row = rows.first + r * rows.step, column = columns.first + c * columns.step;
-        at[k] = image + (row * shape_.x.in + column) * shape_.inner;
-        numbers[k] = static_cast<int>((rows.number + r) * down + columns.number + c);
-        if (++c == columns.count) {
-          c = 0;
-          ++r;
+        at[k] = tap;
+        numbers[k] = number;
+        tap += across;
+        ++number;
+        if (++column == columns.count) {
+          column = 0;
+          tap += down - columns.count * across;
+          number += static_cast<int>(numbers_down - columns.count);
         }
       }
       if (first == 0) {
@@ -134,9 +142,9 @@ class PoolWindowWalk {
 
 /// Walks over some items with a fold.
 template <class T, class Shape, class Fold>
-inline void walk_windows(const Shape& shape, const PoolCut& cut, const T* input, Fold fold, int64_t begin,
+inline void walk_windows(const Shape& shape, const PoolCut& cut, const T* input, Fold&& fold, int64_t begin,
                          int64_t end) {
-  PoolWindowWalk<T, Shape, Fold> walk(shape, input, fold);
+  PoolWindowWalk<T, Shape, std::remove_reference_t<Fold>> walk(shape, input, fold);
   for (int64_t index = begin; index < end; ++index) walk.run(cut.item(index));
 }
 

@@ -34,7 +34,7 @@ def _pair(name: str, value: Pair, least: int) -> Sequence[int]:
     return (value, value) if type(value) is int and value >= least else _check.pair(name, value, least)
 
 
-def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil_mode: bool) -> int:
     """How many windows fit along an axis; with `ceil_mode` the last may reach beyond the padding, not begin there."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
@@ -46,7 +46,8 @@ def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 def pooled_sizes(sizes: Sequence[int], window: Window, ceil_mode: bool) -> tuple[int, int]:
     """The (height, width) of the result over images whose last two sizes are (H, W)."""
     height, width = sizes[-2:]
-    return pooled_size(height, *window[::2], ceil_mode), pooled_size(width, *window[1::2], ceil_mode)
+    rows, columns = window[::2], window[1::2]
+    return pooled_size(height, *rows, ceil_mode=ceil_mode), pooled_size(width, *columns, ceil_mode=ceil_mode)
 
 
 def check_image(name: str, image: Tensor) -> None:
@@ -59,14 +60,19 @@ def check_image(name: str, image: Tensor) -> None:
 
 def check_fits(name: str, sizes: Sequence[int], window: Window, ceil_mode: bool) -> None:
     """Raise ValueError unless at least one window fits into images whose last two sizes are (H, W)."""
-    for axis, side in ((0, "height"), (1, "width")):
-        kernel, stride, padding, dilation = window[axis::2]
-        size, least = sizes[axis - 2], dilation * (kernel - 1) + 1 - 2 * padding
-        if ceil_mode:
-            # A last window that begins inside is enough.
-            least = least - stride + 1
-        if size < least or size < 1:
-            raise ValueError(f"{name}: expected a {side} of at least {max(1, least)} for this window, got {size}")
+    height, width = sizes[-2:]
+    kernel_y, kernel_x, _, _, padding_y, padding_x, dilation_y, dilation_x = window
+    if (
+        0 < height > (kernel_y - 1) * dilation_y - 2 * padding_y
+        and 0 < width > (kernel_x - 1) * dilation_x - 2 * padding_x
+    ):
+        return
+    for size, side, values in ((height, "height", window[::2]), (width, "width", window[1::2])):
+        kernel, stride, padding, dilation = values
+        # In ceil_mode a last window that begins inside is enough.
+        least = max(1, dilation * (kernel - 1) + 1 - 2 * padding - (stride - 1 if ceil_mode else 0))
+        if size < least:
+            raise ValueError(f"{name}: expected a {side} of at least {least} for this window, got {size}")
 
 
 def check_backward(grad_output: Tensor, input_size: Sequence[int], window: Window, ceil_mode: bool) -> None:
