@@ -31,12 +31,15 @@ def rows() -> list[Row]:
     found = []
     for layout in both:
         forward, backward, spread = asked[layout]
+        maxima, averages = partial(_in_training, "max_pool2d"), partial(_in_training, "avg_pool2d")
         found += [
             Row(f"POOL-stem-max-{layout}", partial(_max, stem, STEM, layout), {"torch": forward}),
-            Row(f"POOL-stem-max-offsets-{layout}", partial(_max_with_offsets, stem, STEM, layout), {"torch": forward}),
+            Row(f"POOL-stem-max-training-{layout}", partial(_max, stem, STEM, layout, True), {"torch": forward}),
             Row(f"POOL-stem-max-backward-{layout}", partial(_max_backward, stem, STEM, layout), {"torch": backward}),
+            Row(f"POOL-stem-max-autograd-{layout}", partial(maxima, stem, STEM, layout), {"torch": backward}),
             Row(f"POOL-stem-avg-{layout}", partial(_avg, stem, STEM, layout)),
             Row(f"POOL-stem-avg-backward-{layout}", partial(_avg_backward, stem, STEM, layout), {"torch": spread}),
+            Row(f"POOL-stem-avg-autograd-{layout}", partial(averages, stem, STEM, layout), {"torch": spread}),
         ]
     for layout in both:
         found += [
@@ -46,6 +49,7 @@ def rows() -> list[Row]:
             Row(f"POOL-13x13-max-backward-{layout}", partial(_max_backward, (8, 256, 20, 20), WIDE, layout)),
             Row(f"POOL-avg7-{layout}", partial(_avg, (32, 2048, 7, 7), LAST, layout)),
             Row(f"POOL-avg7-backward-{layout}", partial(_avg_backward, (32, 2048, 7, 7), LAST, layout)),
+            Row(f"POOL-global-avg-{layout}", partial(_global_avg, (32, 2048, 7, 7), layout)),
         ]
     return [*found, Row("POOL-small-max", partial(_max, (1, 8, 8, 8), STEM, "NCHW"))]
 
@@ -55,25 +59,15 @@ def _images(shape: tuple[int, ...], layout: str) -> Tensor:
     return image.to(memory_format=torch.channels_last) if layout == "NHWC" else image
 
 
-def _max(shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workload:
-    x = _images(shape, layout)
+def _max(shape: tuple[int, ...], window: dict[str, Any], layout: str, training: bool = False) -> Workload:
+    """In training a gradient will be asked for: a byte per window is kept, of torch an int64."""
+    x = _images(shape, layout).requires_grad_(training)
     ours = partial(visionops.max_pool2d, x, **window)
     return Workload(
         ours,
         {"torch": partial(torch.nn.functional.max_pool2d, x, **window)},
-        partial(_gate, partial(reference.max_pool2d, **window), [x], 1),
+        partial(_gate, partial(reference.max_pool2d, **window), [x.detach()], 1),
         roofs.writes(ours().nbytes),
-    )
-
-
-def _max_with_offsets(shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workload:
-    """As in training: a byte per window is kept, of torch an int64."""
-    x = _images(shape, layout)
-    theirs = partial(torch.nn.functional.max_pool2d, x, **window, return_indices=True)
-    return Workload(
-        lambda: visionops.max_pool2d_with_offsets(x, **window)[0],
-        {"torch": lambda: theirs()[0]},
-        partial(_gate, partial(reference.max_pool2d, **window), [x], 1),
     )
 
 
@@ -120,6 +114,31 @@ def _avg_backward(shape: tuple[int, ...], window: dict[str, Any], layout: str) -
     )
 
 
+def _in_training(name: str, shape: tuple[int, ...], window: dict[str, Any], layout: str) -> Workload:
+    """The gradient of a loss, as autograd gives it."""
+    x = _images(shape, layout).requires_grad_()
+    ours, theirs = (getattr(library, name)(x, **window) for library in (visionops, torch.nn.functional))
+    grad = torch.randn_like(ours)
+    with torch.no_grad():
+        offsets = [] if name == "avg_pool2d" else [visionops.max_pool2d_with_offsets(x, **window)[1]]
+    witness = partial(getattr(reference, f"{name}_backward"), input_size=_some_of(shape), **window)
+    return Workload(
+        lambda: torch.autograd.grad(ours, x, grad, retain_graph=True)[0],
+        {"torch": lambda: torch.autograd.grad(theirs, x, grad, retain_graph=True)[0]},
+        partial(_gate, witness, [grad, *offsets], window["kernel_size"] ** 2),
+        roofs.writes(x.nbytes),
+    )
+
+
+def _global_avg(shape: tuple[int, ...], layout: str) -> Workload:
+    x = _images(shape, layout)
+    return Workload(
+        partial(visionops.global_avg_pool2d, x),
+        {"torch": partial(torch.nn.functional.adaptive_avg_pool2d, x, 1)},
+        partial(_gate, reference.global_avg_pool2d, [x], shape[-2] * shape[-1]),
+    )
+
+
 def _some_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, min(GATED_PLANES, shape[1]), *shape[2:])
 
@@ -127,6 +146,6 @@ def _some_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _gate(witness: Callable[..., Any], inputs: list[Tensor], terms: int, result: Tensor) -> str:
     """The last image's first planes."""
     some = [t[-1:, :GATED_PLANES].contiguous().numpy() for t in inputs]
-    compare(result[-1:, :GATED_PLANES].double().numpy(), witness(*some), "float32", terms)
+    compare(result.detach()[-1:, :GATED_PLANES].double().numpy(), witness(*some), "float32", terms)
     planes = result.shape[0] * result.shape[1]
     return f"reference on {GATED_PLANES} of {planes:,} planes"

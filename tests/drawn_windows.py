@@ -1,4 +1,4 @@
-"""What hypothesis draws for poolings: small images with ties and infinities, and windows of every kind."""
+"""What tests of poolings share: backends, layouts, and what hypothesis draws, images and windows of every kind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from visionops.pool.max_pool2d import MAX_POOL2D
 from visionops.pool.reference import pooled_sizes
 
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+# Those of every pooling that run on the CPU: the kernels for it, and those for a GPU emulated.
+BACKENDS = [b.name for b in MAX_POOL2D.backends if b.why_not(MAX_POOL2D, "cpu", torch.float32) is None]
 SIDES = st.integers(1, 12)
+# Some windows have more than the 256 taps that a byte counts.
+TAPS = st.integers(1, 7) | st.integers(1, 7) | st.integers(15, 18)
+
+
+def in_layout(image: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """An image, its elements laid out in one of the two ways."""
+    return image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 @st.composite
@@ -56,7 +68,7 @@ def sizes_fit(shape: Sequence[int], window: dict[str, Any]) -> None:
 
 
 def _window(draw: Any) -> dict[str, Any]:
-    kernel = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    kernel = draw(st.tuples(TAPS, TAPS))
     return {
         "kernel_size": kernel,
         "stride": draw(st.none() | st.tuples(st.integers(1, 5), st.integers(1, 5))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from unittest import mock
+from typing import Any
 
 import pytest
 import torch
@@ -419,3 +420,74 @@ def test_graphs_of_norms_replay_with_other_inputs(layout: torch.memory_format) -
         graph.replay()
         torch.cuda.synchronize()
         alike(results, normalised(*inputs))
+def pooled(image: Tensor) -> tuple[Tensor, ...]:
+    """Every pooling and its gradient."""
+    window = {"kernel_size": 3, "stride": 2, "padding": 1}
+    maxima, offsets = visionops.max_pool2d_with_offsets(image, **window)
+    _, indices = visionops.max_pool2d(image, **window, return_indices=True)
+    averages = visionops.avg_pool2d(image, **window)
+    return (
+        maxima,
+        offsets,
+        indices,
+        averages,
+        visionops.max_pool2d_backward(maxima, offsets, image.shape, **window),
+        visionops.avg_pool2d_backward(averages, image.shape, **window),
+        visionops.max_unpool2d(maxima, indices, **window, output_size=image.shape[2:]),
+        visionops.adaptive_avg_pool2d(image, (4, 3)),
+        *visionops.adaptive_max_pool2d(image, (4, 3), return_indices=True),
+        visionops.spatial_pyramid_pool(image),
+    )
+
+
+def images(layout: torch.memory_format, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 24, 37, 41, generator=generator).contiguous(memory_format=layout)
+
+
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+
+
+@LAYOUTS
+def test_poolings_on_another_stream(layout: torch.memory_format) -> None:
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        there = pooled(images(layout).cuda())
+    stream.synchronize()
+    here = pooled(images(layout))
+    assert same(there, here)
+    assert [t.stride() for t in there] == [t.stride() for t in here]
+
+
+@pytest.mark.usefixtures("no_waits")
+@LAYOUTS
+def test_poolings_do_not_wait(layout: torch.memory_format) -> None:
+    pooled(torch.empty(2, 24, 37, 41, device="cuda").contiguous(memory_format=layout))
+
+
+@LAYOUTS
+def test_graphs_of_poolings_replay_with_other_inputs(layout: torch.memory_format) -> None:
+    static = images(layout).cuda()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        pooled(static)  # what is loaded on first use is loaded
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = pooled(static)
+    for seed in (1, 2):
+        static.copy_(images(layout, seed))
+        graph.replay()
+        torch.cuda.synchronize()
+        assert same(results, pooled(images(layout, seed)))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("pooling", [visionops.max_pool2d, visionops.avg_pool2d])
+def test_gradients_of_poolings_are_those_on_the_cpu(layout: torch.memory_format, pooling: Any) -> None:
+    found = []
+    for device in ("cuda", "cpu"):
+        x = images(layout).to(device).requires_grad_()
+        y = pooling(x, 3, 2, 1)
+        found.append((y.detach(), torch.autograd.grad((y**2).sum(), x)[0]))
+    assert same(*found)

@@ -46,7 +46,7 @@ struct AdaptiveBins {
 using AdaptivePool2dWork = PoolWork(const AdaptiveShape& shape);
 VISIONOPS_KERNEL(AdaptivePool2dWork, adaptive_pool2d_work)
 
-/// Writes the items [begin, end) of output. Sums run down the rows of a bin, then along, whatever the ranges.
+/// Writes the items [begin, end) of output. The order of a sum depends on the shape alone, whatever the ranges.
 using AdaptiveAvgPool2d = void(const AdaptiveShape& shape, const void* input, void* output, void* scratch,
                                int64_t begin, int64_t end);
 VISIONOPS_KERNEL(AdaptiveAvgPool2d, adaptive_avg_pool2d)

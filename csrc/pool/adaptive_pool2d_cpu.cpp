@@ -1,12 +1,19 @@
-// Averages and maxima of bins on the CPU: down the rows of a bin with vectors over whole rows, then along them.
+// Averages and maxima of bins on the CPU: bin by bin where channels are vectors; else down the rows of a bin with
+// vectors over whole rows, then along them.
 #include "pool/adaptive_pool2d.h"
 
+#include "pool/avg_fold.h"
 #include "pool/max_fold.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
 PoolCut cut_of(const AdaptiveShape& shape) { return {shape.inner, shape.x.in, shape.y.out, 1}; }
+
+// Pixels are numbered in 32 bits there.
+bool by_bins(const AdaptiveShape& shape) {
+  return shape.inner >= kPoolLanes<float> && shape.y.in * shape.x.in < int64_t{1} << 31;
+}
 
 /// The sum of values, in an order that no vector's length changes.
 template <class T>
@@ -43,40 +50,25 @@ void average_planes(const AdaptiveShape& shape, const T* input, T* output, int64
   }
 }
 
-/// The averages of images of type T.
+/// The sums of a bin's rows, and of what is in them.
 template <class T>
-class Averages {
+class RowSums {
  public:
   using C = Compute<T>;
 
-  Averages(const AdaptiveShape& shape, const PoolCut& cut, PoolScratch& scratch)
+  RowSums(const AdaptiveShape& shape, int64_t channels, PoolScratch& scratch)
       : shape_(shape),
-        wide_(scratch.take<C>(shape.x.in * cut.channels)),
-        columns_(scratch.take<C>(shape.x.in * cut.channels)),
-        sums_(scratch.take<C>(shape.x.out * cut.channels)) {}
+        columns_(scratch.take<C>(shape.x.in * channels)),
+        sums_(scratch.take<C>(shape.x.out * channels)) {}
 
-  void run(const PoolItem& item, const T* input, T* output) {
-    const int64_t in_row = shape_.x.in * shape_.inner, count = shape_.x.in * item.channels;
-    for (int64_t p = item.row; p < item.end; ++p) {
-      const AdaptiveBin rows(shape_.y, p);
-      C* const __restrict columns = columns_;
-      for (int64_t y = rows.begin; y < rows.end; ++y) {
-        const T* const from = input + (item.outer * shape_.y.in + y) * in_row + item.channel;
-        const C* const __restrict row = dense_row(from, shape_.x.in, shape_.inner, item.channels, wide_);
-        if (y == rows.begin) {
-          memcpy(columns, row, count * sizeof(C));
-        } else {
-          for (int64_t i = 0; i < count; ++i) columns[i] += row[i];
-        }
-      }
-      for (int64_t q = 0; q < shape_.x.out; ++q) average(q, rows.end - rows.begin, item.channels);
-      const int64_t place = (item.outer * shape_.y.out + p) * shape_.x.out * shape_.inner + item.channel;
-      pool_store(sums_, shape_.x.out, shape_.inner, item.channels, item.channels, output + place);
-    }
+  void start(const C* row, int64_t, int64_t count) { memcpy(columns_, row, count * sizeof(C)); }
+
+  void add(const C* __restrict row, int64_t, int64_t count) {
+    C* const __restrict columns = columns_;
+    for (int64_t i = 0; i < count; ++i) columns[i] += row[i];
   }
 
- private:
-  void average(int64_t q, int64_t rows, int64_t channels) {
+  void finish(int64_t q, int64_t rows, int64_t channels) {
     const AdaptiveBin bin(shape_.x, q);
     C* const __restrict sums = sums_ + q * channels;
     for (int64_t i = 0; i < channels; ++i) sums[i] = 0;
@@ -88,54 +80,38 @@ class Averages {
     for (int64_t i = 0; i < channels; ++i) sums[i] /= count;
   }
 
+  void store(int64_t place, int64_t channels, T* output) const {
+    pool_store(sums_, shape_.x.out, shape_.inner, channels, channels, output + place);
+  }
+
+ private:
   const AdaptiveShape& shape_;
-  C* wide_;
   C* columns_;
   C* sums_;
 };
 
-/// The maxima of images of type T.
+/// The maxima of a bin's rows, and of those.
 template <class T>
-class Maxima {
+class RowMaxima {
  public:
   using C = Compute<T>;
   using I = TapNumber<C>;
 
-  Maxima(const AdaptiveShape& shape, const PoolCut& cut, PoolScratch& scratch)
+  RowMaxima(const AdaptiveShape& shape, int64_t channels, PoolScratch& scratch)
       : shape_(shape),
-        wide_(scratch.take<C>(shape.x.in * cut.channels)),
-        columns_(scratch.take<C>(shape.x.in * cut.channels)),
-        rows_(scratch.take<I>(shape.x.in * cut.channels)),
-        best_(scratch.take<C>(shape.x.out * cut.channels)),
-        best_rows_(scratch.take<I>(cut.channels)),
-        best_columns_(scratch.take<I>(cut.channels)),
-        indices_(scratch.take<int64_t>(shape.x.out * cut.channels)) {}
+        columns_(scratch.take<C>(shape.x.in * channels)),
+        rows_(scratch.take<I>(shape.x.in * channels)),
+        best_(scratch.take<C>(shape.x.out * channels)),
+        best_rows_(scratch.take<I>(channels)),
+        best_columns_(scratch.take<I>(channels)),
+        indices_(scratch.take<int64_t>(shape.x.out * channels)) {}
 
-  void run(const PoolItem& item, const T* input, T* output, int64_t* indices) {
-    const int64_t in_row = shape_.x.in * shape_.inner, count = shape_.x.in * item.channels;
-    for (int64_t p = item.row; p < item.end; ++p) {
-      const AdaptiveBin bin(shape_.y, p);
-      for (int64_t y = bin.begin; y < bin.end; ++y) {
-        const T* const from = input + (item.outer * shape_.y.in + y) * in_row + item.channel;
-        const C* const row = dense_row(from, shape_.x.in, shape_.inner, item.channels, wide_);
-        const I number = static_cast<I>(y);
-        if (y == bin.begin) {
-          memcpy(columns_, row, count * sizeof(C));
-          for (int64_t i = 0; i < count; ++i) rows_[i] = number;
-        } else {
-          fold_max<true, false>(std::index_sequence<0>{}, &row, &number, count, columns_, rows_);
-        }
-      }
-      for (int64_t q = 0; q < shape_.x.out; ++q) find_best(q, item.channels);
-      const int64_t place = (item.outer * shape_.y.out + p) * shape_.x.out * shape_.inner + item.channel;
-      pool_store(best_, shape_.x.out, shape_.inner, item.channels, item.channels, output + place);
-      pool_store(indices_, shape_.x.out, shape_.inner, item.channels, item.channels, indices + place);
-    }
-  }
+  void start(const C* row, int64_t y, int64_t count) { fold<true>(row, y, count); }
 
- private:
+  void add(const C* row, int64_t y, int64_t count) { fold<false>(row, y, count); }
+
   /// The columns of a bin each have their best; of equal ones the upper, then the left counts, of NaNs the other.
-  void find_best(int64_t q, int64_t channels) {
+  void finish(int64_t q, int64_t, int64_t channels) {
     const AdaptiveBin bin(shape_.x, q);
     C* const __restrict best = best_ + q * channels;
     I* const __restrict best_rows = best_rows_;
@@ -164,8 +140,20 @@ class Maxima {
     }
   }
 
+  void store(int64_t place, int64_t channels, T* output, int64_t* indices) const {
+    pool_store(best_, shape_.x.out, shape_.inner, channels, channels, output + place);
+    pool_store(indices_, shape_.x.out, shape_.inner, channels, channels, indices + place);
+  }
+
+ private:
+  template <bool starts>
+  void fold(const C* row, int64_t y, int64_t count) {
+    const I number = static_cast<I>(y);
+    constexpr const I* const* no_columns = nullptr;
+    fold_max<true, starts, false>(std::index_sequence<0>{}, &row, &number, no_columns, count, columns_, rows_);
+  }
+
   const AdaptiveShape& shape_;
-  C* wide_;
   C* columns_;
   I* rows_;
   C* best_;
@@ -174,42 +162,66 @@ class Maxima {
   int64_t* indices_;
 };
 
+/// Items by rows: `Rows` is RowSums or RowMaxima, `outputs` what its store takes.
+template <template <class> class Rows, class T, class... Outputs>
+void run_rows(const AdaptiveShape& shape, const T* input, void* memory, int64_t begin, int64_t end,
+              Outputs*... outputs) {
+  using C = Compute<T>;
+  const PoolCut cut = cut_of(shape);
+  PoolScratch scratch(memory);
+  C* const wide = scratch.take<C>(shape.x.in * cut.channels);
+  Rows<T> rows(shape, cut.channels, scratch);
+  for (int64_t index = begin; index < end; ++index) {
+    const PoolItem item = cut.item(index);
+    for (int64_t p = item.row; p < item.end; ++p) {
+      const AdaptiveBin bin(shape.y, p);
+      for (int64_t y = bin.begin; y < bin.end; ++y) {
+        const T* const from = input + (item.outer * shape.y.in + y) * shape.x.in * shape.inner + item.channel;
+        const C* const row = dense_row(from, shape.x.in, shape.inner, item.channels, wide);
+        const int64_t count = shape.x.in * item.channels;
+        y == bin.begin ? rows.start(row, y, count) : rows.add(row, y, count);
+      }
+      for (int64_t q = 0; q < shape.x.out; ++q) rows.finish(q, bin.end - bin.begin, item.channels);
+      rows.store((item.outer * shape.y.out + p) * shape.x.out * shape.inner + item.channel, item.channels, outputs...);
+    }
+  }
+}
+
 }  // namespace
 
 PoolWork adaptive_pool2d_work(const AdaptiveShape& shape) {
   const PoolCut cut = cut_of(shape);
   PoolScratch scratch(nullptr);
-  visit_floating(shape.dtype, [&](auto tag) { Maxima<typename decltype(tag)::type>(shape, cut, scratch); });
+  visit_floating(shape.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    scratch.take<Compute<T>>(shape.x.in * cut.channels);
+    RowMaxima<T>(shape, cut.channels, scratch);
+  });
   const int64_t rows = cut.rows * pool_ceil_div(shape.y.in, shape.y.out);
   return {cut.items(shape.outer), rows * shape.x.in * cut.channels, scratch.bytes()};
 }
 
 void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* output, void* scratch, int64_t begin,
                          int64_t end) {
-  const PoolCut cut = cut_of(shape);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if (is_plane(shape)) {
-      return average_planes(shape, static_cast<const T*>(input), static_cast<T*>(output), begin, end);
-    }
-    PoolScratch parts(scratch);
-    Averages<T> averages(shape, cut, parts);
-    for (int64_t index = begin; index < end; ++index) {
-      averages.run(cut.item(index), static_cast<const T*>(input), static_cast<T*>(output));
-    }
+    const auto* const from = static_cast<const T*>(input);
+    auto* const to = static_cast<T*>(output);
+    if (is_plane(shape)) return average_planes(shape, from, to, begin, end);
+    if (!by_bins(shape)) return run_rows<RowSums>(shape, from, scratch, begin, end, to);
+    const auto pixels = [&](int64_t p, int64_t q) { return pixels_of(shape.y, p).count * pixels_of(shape.x, q).count; };
+    walk_windows(shape, cut_of(shape), from, average_fold(pixels, to), begin, end);
   });
 }
 
 void adaptive_max_pool2d(const AdaptiveShape& shape, const void* input, void* output, int64_t* indices, void* scratch,
                          int64_t begin, int64_t end) {
-  const PoolCut cut = cut_of(shape);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    PoolScratch parts(scratch);
-    Maxima<T> maxima(shape, cut, parts);
-    for (int64_t index = begin; index < end; ++index) {
-      maxima.run(cut.item(index), static_cast<const T*>(input), static_cast<T*>(output), indices);
-    }
+    const auto* const from = static_cast<const T*>(input);
+    auto* const to = static_cast<T*>(output);
+    if (!by_bins(shape)) return run_rows<RowMaxima>(shape, from, scratch, begin, end, to, indices);
+    walk_windows(shape, cut_of(shape), from, MaximumFold<T, int64_t>(to, indices), begin, end);
   });
 }
 

@@ -1,140 +1,19 @@
-// The gradient of max pooling on the CPU: each row of the input collects from the windows that hold it.
+// The gradient of max pooling on the CPU: each element of the input collects from the windows that hold it.
 //
-// A window's gradient goes where its offset says, to rows that one item owns. Where channels are vectors and windows
-// have few taps it is quicker to compare the offsets with each tap. Both add in the order of the windows, so that they
-// give the same bits.
-#include "pool/max_pool2d.h"
-#include "pool/pool_rows.h"
+// Where channels are vectors and windows have few taps, or windows halve a plane, pixels compare the offsets of their
+// windows with their own tap in them. Else a window's gradient goes where its offset says, to rows that one item owns.
+// All add in the order of the windows, so that they give the same bits.
+#include "pool/max_compare.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
-
-// From so many taps on a comparison for each costs more than to go to one.
-constexpr int64_t kManyTaps = 16;
-
-bool compares(const PoolShape& shape) {
-  return shape.inner >= kPoolLanes<float> && shape.y.kernel * shape.x.kernel < kManyTaps;
-}
-
-int64_t windows_of_row(const PoolAxis& y) { return (y.kernel - 1) * y.dilation / y.stride + 1; }
 
 PoolCut cut_of(const PoolShape& shape) {
   const int64_t span = (shape.y.kernel - 1) * shape.y.dilation + 1;
   return {shape.inner, shape.x.in, shape.y.in, 4 * span};
 }
 
-/// What both ways share: where rows stand.
-template <class T, class O>
-struct Gradients {
-  const PoolShape& shape;
-  const T* grad;
-  const O* offsets;
-  T* grad_input;
-
-  int64_t window_row(const PoolItem& item, int64_t o) const {
-    return (item.outer * shape.y.out + o) * shape.x.out * shape.inner + item.channel;
-  }
-
-  T* input_row(const PoolItem& item, int64_t row) const {
-    return grad_input + (item.outer * shape.y.in + row) * shape.x.in * shape.inner + item.channel;
-  }
-};
-
-/// Rows of gradients that compare the offsets of their windows with each tap.
-template <class T, class O>
-class Comparing {
- public:
-  using C = Compute<T>;
-  // As wide as the values, so that a mask of one is a mask of the other.
-  using I = std::conditional_t<sizeof(C) == 8, int64_t, int32_t>;
-
-  Comparing(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
-      : shape_(shape),
-        pitch_(cut.channels),
-        count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
-        kept_(windows_of_row(shape.y)),
-        phases_(shape.x, pitch_, true, scratch),
-        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
-        grads_(scratch.take<C>(kept_ * count_)),
-        taps_(scratch.take<I>(kept_ * count_)),
-        held_(scratch.take<int64_t>(kept_)) {}
-
-  void prepare() {
-    phases_.prepare(0);
-    // Beyond the windows, and in channels that an item does not have, no gradient goes anywhere.
-    for (int64_t i = 0; i < kept_ * count_; ++i) grads_[i] = 0;
-    for (int64_t i = 0; i < kept_ * count_; ++i) taps_[i] = -1;
-  }
-
-  void run(const PoolItem& item, const Gradients<T, O>& at) {
-    const PoolAxis& y = shape_.y;
-    for (int64_t slot = 0; slot < kept_; ++slot) held_[slot] = -1;
-    for (int64_t row = item.row; row < item.end; ++row) {
-      phases_.fill(0);
-      const PoolWindows windows(y, row);
-      for (int64_t o = windows.begin; o < windows.end; ++o) {
-        const int64_t beyond = row + y.padding - o * y.stride, slot = o % kept_;
-        if (beyond % y.dilation != 0) continue;
-        if (held_[slot] != o) {
-          load(at.grad + at.window_row(item, o), at.offsets + at.window_row(item, o), item.channels, slot);
-          held_[slot] = o;
-        }
-        add(slot, beyond / y.dilation * shape_.x.kernel);
-      }
-      store(at.input_row(item, row), item.channels);
-    }
-  }
-
- private:
-  void load(const T* grad, const O* offsets, int64_t channels, int64_t slot) {
-    C* const grads = grads_ + slot * count_;
-    I* const taps = taps_ + slot * count_;
-    const int64_t run = channels == shape_.inner ? shape_.x.out * shape_.inner : channels;
-    for (int64_t begin = 0, from = 0; from < shape_.x.out * shape_.inner; begin += pitch_, from += shape_.inner) {
-      if constexpr (std::is_same_v<T, C>) {
-        memcpy(grads + begin, grad + from, run * sizeof(C));
-      } else {
-        widen(grad + from, grads + begin, run);
-      }
-      for (int64_t i = 0; i < run; ++i) taps[begin + i] = static_cast<I>(offsets[from + i]);
-      if (channels == shape_.inner) break;
-    }
-  }
-
-  void add(int64_t slot, int64_t first) {
-    for (int64_t begin = 0; begin < count_; begin += kPoolBlock) {
-      const int64_t count = pool_min(kPoolBlock, count_ - begin);
-      const C* const __restrict grads = grads_ + slot * count_ + begin;
-      const I* const __restrict taps = taps_ + slot * count_ + begin;
-      // From the last tap, which is that of the first window.
-      for (int64_t t = shape_.x.kernel - 1; t >= 0; --t) {
-        C* const __restrict sums = phases_.tap(t) + begin;
-        const auto tap = static_cast<I>(first + t);
-        for (int64_t i = 0; i < count; ++i) sums[i] += taps[i] == tap ? grads[i] : C(0);
-      }
-    }
-  }
-
-  void store(T* to, int64_t channels) {
-    if constexpr (std::is_same_v<T, C>) {
-      phases_.store(to, shape_.inner, channels);
-    } else {
-      phases_.store(wide_, pitch_, channels);
-      pool_store(wide_, shape_.x.in, shape_.inner, channels, pitch_, to);
-    }
-  }
-
-  PoolShape shape_;
-  int64_t pitch_, count_;
-  int64_t kept_;  // windows down that a row lies in
-  PoolPhases<C> phases_;
-  C* wide_;
-  C* grads_;
-  I* taps_;
-  int64_t* held_;
-};
-
-/// Gradients that go where their offsets say.
+/// Gradients that go where their offsets say, to rows of sums with room for what lies beside the image.
 template <class T, class O>
 class Sending {
  public:
@@ -142,97 +21,92 @@ class Sending {
 
   Sending(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
-        taps_(shape.y.kernel * shape.x.kernel),
-        step_(std::is_same_v<T, C> ? shape.inner : cut.channels),
-        places_(scratch.take<int64_t>(taps_)),
-        down_(scratch.take<int64_t>(taps_)),
-        across_(scratch.take<int64_t>(taps_)),
-        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : cut.rows * shape.x.in * cut.channels)) {
-    const PoolAxis& x = shape.x;
-    // Windows across whose every tap lies in the image.
-    inner_begin_ = pool_min(pool_ceil_div(x.padding, x.stride), x.out);
-    const int64_t room = x.in + x.padding - (x.kernel - 1) * x.dilation;
-    inner_end_ = room > 0 ? pool_max(inner_begin_, pool_min(pool_ceil_div(room, x.stride), x.out)) : inner_begin_;
-  }
+        channels_(cut.channels),
+        width_(pool_max(shape.x.padding + shape.x.in,
+                        (shape.x.out - 1) * shape.x.stride + (shape.x.kernel - 1) * shape.x.dilation + 1)),
+        size_(cut.rows * width_ * channels_),
+        together_(shape.inner == 1 && cut.strips == 1 && size_ <= kSmallPlane ? kPlanes : 1),
+        places_(scratch.take<int64_t>(shape.y.kernel * shape.x.kernel)),
+        sums_(scratch.take<C>(together_ * size_)) {}
 
+  /// Once the memory is there.
   void prepare() {
-    const PoolAxis& x = shape_.x;
-    for (int64_t tap = 0; tap < taps_; ++tap) {
-      down_[tap] = tap / x.kernel * shape_.y.dilation;
-      across_[tap] = tap % x.kernel * x.dilation;
-      places_[tap] = (down_[tap] * x.in + across_[tap]) * step_;
+    const PoolAxis &y = shape_.y, &x = shape_.x;
+    for (int64_t tap = 0; tap < y.kernel * x.kernel; ++tap) {
+      places_[tap] = (tap / x.kernel * y.dilation * width_ + tap % x.kernel * x.dilation) * channels_;
     }
   }
 
-  void run(const PoolItem& item, const Gradients<T, O>& at) {
-    if constexpr (std::is_same_v<T, C>) {
-      send(item, at, at.input_row(item, item.row));
-    } else {
-      send(item, at, wide_);
-      const int64_t pixels = (item.end - item.row) * shape_.x.in;
-      pool_store(wide_, pixels, shape_.inner, item.channels, step_, at.input_row(item, item.row));
-    }
-  }
+  /// How many items it takes at a time, if there are so many.
+  int64_t together() const { return together_; }
+
+  void run(const PoolItem& item, const MaxGradients<T, O>& at) { run_planes<1>(item, at); }
+
+  /// The planes of that many items from the first on.
+  void run_together(const PoolItem& first, const MaxGradients<T, O>& at) { run_planes<kPlanes>(first, at); }
 
  private:
-  /// Into the item's rows at `sums`.
-  void send(const PoolItem& item, const Gradients<T, O>& at, C* sums) const {
+  // In a small plane windows next to each other share their maximum, and additions to one sum wait for each other:
+  // several planes take turns. Together they stay in the first cache.
+  static constexpr int kPlanes = 4;
+  static constexpr int64_t kSmallPlane = 2048;
+
+  template <int planes>
+  void run_planes(const PoolItem& item, const MaxGradients<T, O>& at) const {
     const PoolAxis &y = shape_.y, &x = shape_.x;
-    const int64_t rows = item.end - item.row, end = PoolWindows(y, item.end - 1).end;
-    pool_clear(sums, rows * x.in, step_, item.channels);
+    const int64_t rows = item.end - item.row, channels = item.channels, end = PoolWindows(y, item.end - 1).end;
+    memset(sums_, 0, planes * size_ * sizeof(C));
+    // The item's rows as if they were all.
+    const PoolAxis strip = {rows, y.out, y.kernel, y.stride, y.padding + item.row, y.dilation};
     for (int64_t p = PoolWindows(y, item.row).begin; p < end; ++p) {
-      const int64_t top = p * y.stride - y.padding - item.row;
-      const bool is_inside = top >= 0 && top + (y.kernel - 1) * y.dilation < rows;
-      const int64_t begin = is_inside ? inner_begin_ : x.out, end_of_inner = is_inside ? inner_end_ : x.out;
-      const T* const grad = at.grad + at.window_row(item, p);
-      const O* const offsets = at.offsets + at.window_row(item, p);
-      for (int64_t q = 0; q < begin; ++q) send_within(item, top, q, grad, offsets, sums);
-      const int64_t first = (top * x.in - x.padding) * step_;
-      for (int64_t q = begin; q < end_of_inner;) {
-        // Of one channel a row of windows is what of many channels a window is.
-        const int64_t run = shape_.inner == 1 ? end_of_inner - q : item.channels, from = q * shape_.inner;
-        const int64_t each = shape_.inner == 1 ? x.stride : 1;
-        send_inside(grad + from, offsets + from, run, each, sums + first + q * x.stride * step_);
-        q += shape_.inner == 1 ? run : 1;
+      const PoolTaps taps(strip, p);
+      const Taps own = {taps.begin * x.kernel, (taps.end - taps.begin) * x.kernel};
+      const int64_t row = at.window_row(item, p), top = (p * strip.stride - strip.padding) * width_ * channels_;
+      if (shape_.inner == 1) {
+        send<planes>(at.grad + row, at.offsets + row, x.out, x.stride, own, top);
+      } else {
+        for (int64_t q = 0; q < x.out; ++q) {
+          const int64_t place = row + q * shape_.inner;
+          send<1>(at.grad + place, at.offsets + place, channels, 1, own, top + q * x.stride * channels_);
+        }
       }
-      for (int64_t q = end_of_inner; q < x.out; ++q) send_within(item, top, q, grad, offsets, sums);
+    }
+    for (int64_t plane = 0; plane < planes; ++plane) {
+      T* const to = at.input_row(item, item.row) + plane * y.in * x.in;
+      for (int64_t r = 0; r < rows; ++r) {
+        const C* const from = sums_ + plane * size_ + (r * width_ + x.padding) * channels_;
+        pool_store(from, x.in, shape_.inner, channels, channels_, to + r * x.in * shape_.inner);
+      }
     }
   }
 
-  /// Of `count` values whose windows lie in the item's rows, `each` apart.
-  void send_inside(const T* grad, const O* offsets, int64_t count, int64_t each, C* window) const {
-    const int64_t* const places = places_;
-    const auto taps = static_cast<uint32_t>(taps_);
-    for (int64_t i = 0; i < count; ++i, window += each) {
-      const auto tap = static_cast<uint32_t>(offsets[i]);
-      if (tap < taps) window[places[tap]] += to_compute(grad[i]);
-    }
-  }
+  /// The taps of a window that lie in the rows at hand: all with numbers from the first on.
+  struct Taps {
+    int64_t first, count;
+  };
 
-  /// Of a window that other rows or the padding have a part in.
-  void send_within(const PoolItem& item, int64_t top, int64_t q, const T* grad, const O* offsets, C* sums) const {
-    const auto rows = static_cast<uint64_t>(item.end - item.row), columns = static_cast<uint64_t>(shape_.x.in);
-    const int64_t left = q * shape_.x.stride - shape_.x.padding;
-    for (int64_t channel = 0; channel < item.channels; ++channel) {
-      const int64_t place = q * shape_.inner + channel;
-      const auto tap = static_cast<uint32_t>(offsets[place]);
-      if (tap >= taps_) continue;
-      // What is negative becomes too large.
-      const auto row = static_cast<uint64_t>(top + down_[tap]), column = static_cast<uint64_t>(left + across_[tap]);
-      if (row < rows && column < columns) {
-        sums[static_cast<int64_t>(row * columns + column) * step_ + channel] += to_compute(grad[place]);
+  /// The gradients of `count` windows, or of channels of one, whose sums are `each` apart.
+  template <int planes>
+  void send(const T* grad, const O* offsets, int64_t count, int64_t each, Taps own, int64_t window) const {
+    const int64_t apart = shape_.y.out * shape_.x.out;
+    const int64_t* const places = places_ + own.first;
+    const auto first = static_cast<uint32_t>(own.first), taps = static_cast<uint32_t>(own.count);
+    C* sums = sums_ + window;
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < count; ++i, sums += each) {
+      for (int64_t plane = 0; plane < planes; ++plane) {
+        const auto tap = static_cast<uint32_t>(offsets[plane * apart + i]) - first;
+        if (tap < taps) sums[plane * size_ + places[tap]] += to_compute(grad[plane * apart + i]);
       }
     }
   }
 
   PoolShape shape_;
-  int64_t taps_, step_;
-  int64_t inner_begin_, inner_end_;
-  // Of a tap, from the window's first one.
-  int64_t* places_;
-  int64_t* down_;
-  int64_t* across_;
-  C* wide_;
+  int64_t channels_, width_;
+  int64_t size_;  // of an item's sums
+  int64_t together_;
+  int64_t* places_;  // of taps, from the window's first one
+  C* sums_;
 };
 
 /// Calls f with the class of kernel that a call takes.
@@ -241,19 +115,35 @@ void visit_kernel(const PoolShape& shape, F&& f) {
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if (!has_small_offsets(shape)) {
-      f(Tag<Sending<T, int32_t>>{}, Tag<Gradients<T, int32_t>>{});
-    } else if (compares(shape)) {
-      f(Tag<Comparing<T, uint8_t>>{}, Tag<Gradients<T, uint8_t>>{});
+      f(Tag<Sending<T, int32_t>>{}, Tag<MaxGradients<T, int32_t>>{});
+    } else if (compares_channels(shape)) {
+      f(Tag<ComparedChannels<T, uint8_t>>{}, Tag<MaxGradients<T, uint8_t>>{});
+    } else if (compares_halves(shape)) {
+      f(Tag<ComparedHalves<T, uint8_t>>{}, Tag<MaxGradients<T, uint8_t>>{});
     } else {
-      f(Tag<Sending<T, uint8_t>>{}, Tag<Gradients<T, uint8_t>>{});
+      f(Tag<Sending<T, uint8_t>>{}, Tag<MaxGradients<T, uint8_t>>{});
     }
   });
 }
 
 template <class T, class O>
-Gradients<T, O> gradients(Tag<Gradients<T, O>>, const PoolShape& shape, const void* grad, const void* offsets,
-                          void* grad_input) {
+MaxGradients<T, O> gradients(Tag<MaxGradients<T, O>>, const PoolShape& shape, const void* grad, const void* offsets,
+                             void* grad_input) {
   return {shape, static_cast<const T*>(grad), static_cast<const O*>(offsets), static_cast<T*>(grad_input)};
+}
+
+template <class Kernel, class T, class O>
+void run_items(Kernel& kernel, const PoolCut& cut, const MaxGradients<T, O>& at, int64_t begin, int64_t end) {
+  for (int64_t index = begin; index < end; ++index) kernel.run(cut.item(index), at);
+}
+
+template <class T, class O>
+void run_items(Sending<T, O>& kernel, const PoolCut& cut, const MaxGradients<T, O>& at, int64_t begin, int64_t end) {
+  int64_t index = begin;
+  for (; end - index >= kernel.together() && kernel.together() > 1; index += kernel.together()) {
+    kernel.run_together(cut.item(index), at);
+  }
+  for (; index < end; ++index) kernel.run(cut.item(index), at);
 }
 
 }  // namespace
@@ -272,8 +162,7 @@ void max_pool2d_backward(const PoolShape& shape, const void* grad, const void* o
     PoolScratch parts(scratch);
     typename decltype(kernel)::type rows(shape, cut, parts);
     rows.prepare();
-    const auto at = gradients(kind, shape, grad, offsets, grad_input);
-    for (int64_t index = begin; index < end; ++index) rows.run(cut.item(index), at);
+    run_items(rows, cut, gradients(kind, shape, grad, offsets, grad_input), begin, end);
   });
 }
 

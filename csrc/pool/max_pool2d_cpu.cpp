@@ -1,7 +1,5 @@
 // The maximum of each window on the CPU: along each row once, then down the rows of a window; or window by window.
 #include "pool/max_fold.h"
-#include "pool/max_pool2d.h"
-#include "pool/pool_windows.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -13,28 +11,27 @@ PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.out, shape.y.out, pool_ceil_div(4 * span_of(shape.y), shape.y.stride)};
 }
 
-template <class C>
-constexpr C kLowest = -std::numeric_limits<C>::infinity();
-
-/// By rows, over images of type T.
-template <class T, bool with_offsets>
+/// By rows, over images of type T, with offsets of type O; there are none if it is void.
+template <class T, class O>
 class ByRows {
  public:
   using C = Compute<T>;
   using I = TapNumber<C>;
+  static constexpr bool kWithOffsets = !std::is_void_v<O>;
 
   ByRows(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
         pitch_(cut.channels),
         count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
-        kept_(pool_max(1, span_of(shape.y) - shape.y.stride)),
+        kept_(pool_min(span_of(shape.y), shape.y.in)),
         phases_(shape.x, pitch_, false, scratch),
         wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
-        taps_(scratch.take<const C*>(shape.x.kernel)),
-        numbers_(scratch.take<I>(shape.x.kernel)),
-        first_(scratch.take<I>(count_)),
+        taps_(scratch.take<const C*>(pool_max(shape.y.kernel, shape.x.kernel))),
+        columns_of_taps_(scratch.take<const I*>(shape.y.kernel)),
+        numbers_(scratch.take<I>(pool_max(shape.y.kernel, shape.x.kernel))),
         best_(scratch.take<C>(count_)),
         at_(scratch.take<I>(count_)),
+        narrow_(scratch.take<Offset>(count_)),
         rows_(scratch.take<C>(kept_ * count_)),
         columns_(scratch.take<I>(kept_ * count_)),
         held_(scratch.take<int64_t>(kept_)) {}
@@ -42,16 +39,13 @@ class ByRows {
   /// Once the memory is there.
   void prepare() {
     phases_.prepare(kLowest<C>);
-    for (int64_t t = 0; t < shape_.x.kernel; ++t) numbers_[t] = static_cast<I>(t);
-    for (int64_t i = 0; i < count_; ++i) first_[i] = 0;
     for (int64_t o = 0; o < shape_.x.out; ++o) {
       const PoolTaps taps(shape_.x, o);
+      if (taps.begin > 0) cut_off_ = o + 1;
       has_empty_columns_ |= taps.begin == taps.end;
-      for (int64_t i = 0; i < pitch_; ++i) first_[o * pitch_ + i] = static_cast<I>(taps.begin);
     }
   }
 
-  template <class O>
   void run(const PoolItem& item, const T* input, T* output, O* offsets) {
     const PoolAxis& y = shape_.y;
     const int64_t in_row = shape_.x.in * shape_.inner, out_row = shape_.x.out * shape_.inner;
@@ -60,63 +54,76 @@ class ByRows {
       const PoolTaps taps(y, o);
       if (taps.begin == taps.end) set_empty();
       for (int64_t t = taps.begin; t < taps.end; ++t) {
-        const int64_t row = o * y.stride - y.padding + t * y.dilation, slot = row % kept_;
+        const int64_t row = o * y.stride - y.padding + t * y.dilation;
+        const int64_t slot = row - pool_axis_div(row, kept_) * kept_;
         if (held_[slot] != row) {
           make_row(input + (item.outer * y.in + row) * in_row + item.channel, item.channels, slot);
           held_[slot] = row;
         }
-        const auto first = static_cast<I>(t * shape_.x.kernel);
-        t == taps.begin ? begin_window(slot, first) : add_to_window(slot, first);
       }
+      fold_rows(o, taps);
       if (has_empty_columns_) clear_empty_columns();
       const int64_t place = (item.outer * y.out + o) * out_row + item.channel;
       pool_store(best_, shape_.x.out, shape_.inner, item.channels, pitch_, output + place);
-      if constexpr (with_offsets) {
-        pool_store(at_, shape_.x.out, shape_.inner, item.channels, pitch_, offsets + place);
+      if constexpr (kWithOffsets) {
+        // Whole vectors first: they are narrowed to four times as many lanes.
+        pool_convert(at_, narrow_, count_);
+        pool_store(narrow_, shape_.x.out, shape_.inner, item.channels, pitch_, offsets + place);
       }
     }
   }
 
  private:
+  using Offset = std::conditional_t<kWithOffsets, O, uint8_t>;
+
+  /// The maxima along a row, and their columns in the windows.
   void make_row(const T* from, int64_t channels, int64_t slot) {
     const PoolPixels<C> pixels = as_compute(from, shape_.x.in, shape_.inner, channels, pitch_, wide_);
     phases_.load(pixels.row, pixels.step, channels);
-    C* const rows = rows_ + slot * count_;
-    I* const columns = columns_ + slot * count_;
+    C* const best = rows_ + slot * count_;
+    I* const at = columns_ + slot * count_;
     for (int64_t begin = 0; begin < count_; begin += kPoolBlock) {
       const int64_t count = pool_min(kPoolBlock, count_ - begin);
-      C* const best = rows + begin;
-      I* const at = columns + begin;
-      for (int64_t i = 0; i < count; ++i) best[i] = kLowest<C>;
-      for (int64_t i = 0; i < count; ++i) at[i] = first_[begin + i];
-      for (int64_t t = 0; t < shape_.x.kernel; ++t) taps_[t] = phases_.tap(t) + begin;
-      visit_folds(shape_.x.kernel, [&](auto taps, int64_t first) {
-        fold_max<with_offsets, false>(std::make_index_sequence<decltype(taps)::value>{}, taps_ + first,
-                                      numbers_ + first, count, best, at);
-      });
+      for (int64_t t = 0; t < shape_.x.kernel; ++t) {
+        taps_[t] = phases_.tap(t) + begin;
+        numbers_[t] = static_cast<I>(t);
+      }
+      fold<false>(shape_.x.kernel, count, best + begin, at + begin);
+    }
+    if constexpr (kWithOffsets) {
+      // If all of a window is -inf its first tap inside the image counts.
+      for (int64_t o = 0; o < cut_off_; ++o) {
+        const auto first = static_cast<I>(PoolTaps(shape_.x, o).begin);
+        for (int64_t i = o * pitch_; i < (o + 1) * pitch_; ++i) at[i] = at[i] < first ? first : at[i];
+      }
     }
   }
 
-  void begin_window(int64_t slot, I first) {
-    const C* const __restrict row = rows_ + slot * count_;
-    const I* const __restrict columns = columns_ + slot * count_;
-    for (int64_t i = 0; i < count_; ++i) best_[i] = row[i];
-    if constexpr (with_offsets) {
-      for (int64_t i = 0; i < count_; ++i) at_[i] = first + columns[i];
+  /// The maxima of window row `o`, of its rows' maxima.
+  void fold_rows(int64_t o, const PoolTaps& taps) {
+    const PoolAxis& y = shape_.y;
+    for (int64_t t = taps.begin; t < taps.end; ++t) {
+      const int64_t row = o * y.stride - y.padding + t * y.dilation;
+      const int64_t slot = row - pool_axis_div(row, kept_) * kept_;
+      taps_[t - taps.begin] = rows_ + slot * count_;
+      columns_of_taps_[t - taps.begin] = columns_ + slot * count_;
+      numbers_[t - taps.begin] = static_cast<I>(t * shape_.x.kernel);
     }
+    fold<true>(taps.end - taps.begin, count_, best_, at_);
   }
 
-  void add_to_window(int64_t slot, I first) {
-    const C* const __restrict row = rows_ + slot * count_;
-    const I* const __restrict columns = columns_ + slot * count_;
-    C* const __restrict best = best_;
-    I* const __restrict at = at_;
-    for (int64_t i = 0; i < count_; ++i) {
-      const C value = row[i];
-      const bool better = is_better(value, best[i]);
-      best[i] = better ? value : best[i];
-      if constexpr (with_offsets) at[i] = better ? first + columns[i] : at[i];
-    }
+  /// Of the first `taps` of taps_.
+  template <bool by_column>
+  void fold(int64_t taps, int64_t count, C* best, I* at) {
+    visit_folds<kMaxTaps>(taps, [&](auto some, int64_t first) {
+      constexpr std::make_index_sequence<decltype(some)::value> each;
+      const I* const* const columns = columns_of_taps_ + (by_column ? first : 0);
+      if (first == 0) {
+        fold_max<kWithOffsets, true, by_column>(each, taps_, numbers_, columns, count, best, at);
+      } else {
+        fold_max<kWithOffsets, false, by_column>(each, taps_ + first, numbers_ + first, columns, count, best, at);
+      }
+    });
   }
 
   /// Windows between whose taps the image lies have offset 0.
@@ -134,66 +141,31 @@ class ByRows {
 
   PoolShape shape_;
   int64_t pitch_, count_;
-  int64_t kept_;  // rows that the next window may share
+  int64_t kept_;         // rows from the first to the last of a window
+  int64_t cut_off_ = 0;  // windows across whose first tap lies in the padding
   PoolPhases<C> phases_;
   C* wide_;
   const C** taps_;
+  const I** columns_of_taps_;
   I* numbers_;
   bool has_empty_columns_ = false;
-  I* first_;  // by window of a row: its first column inside the image
   C* best_;
   I* at_;
+  Offset* narrow_;
   C* rows_;
   I* columns_;
   int64_t* held_;
 };
 
-/// The best of some channels of a window, for PoolWindowWalk.
-template <class T, class O>
-class WindowFold {
- public:
-  using C = Compute<T>;
-  static constexpr bool kWithOffsets = !std::is_void_v<O>;
-
-  WindowFold(T* output, O* offsets) : output_(output), offsets_(offsets) {}
-
-  void set_empty(int64_t channels) {
-    for (int64_t i = 0; i < channels; ++i) best_[i] = kLowest<C>;
-    for (int64_t i = 0; i < channels; ++i) at_[i] = 0;
-  }
-
-  template <bool starts, int K>
-  void add(std::integral_constant<int, K>, const C* const* taps, const int* numbers, int64_t channels) {
-    TapNumber<C> wide[K];
-    for (int k = 0; k < K; ++k) wide[k] = numbers[k];
-    fold_max<kWithOffsets, starts>(std::make_index_sequence<K>{}, taps, wide, channels, best_, at_);
-  }
-
-  void store(int64_t place, int64_t, int64_t, int64_t channels) {
-    pool_convert(best_, output_ + place, channels);
-    if constexpr (kWithOffsets) pool_convert(at_, offsets_ + place, channels);
-  }
-
- private:
-  T* output_;
-  O* offsets_;
-  alignas(64) C best_[kFoldedChannels];
-  alignas(64) TapNumber<C> at_[kFoldedChannels];
-};
-
-/// Offsets are of type O; there are none if it is void.
 template <class T, class O>
 void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, void* memory, int64_t begin,
                int64_t end) {
   const PoolCut cut = cut_of(shape);
   if (pool_by_windows(shape)) {
-    WindowFold<T, O> fold(output, offsets);
-    PoolWindowWalk<T, WindowFold<T, O>> walk(shape, input, fold);
-    for (int64_t index = begin; index < end; ++index) walk.run(cut.item(index));
-    return;
+    return walk_windows(shape, cut, input, MaximumFold<T, O>(output, offsets), begin, end);
   }
   PoolScratch scratch(memory);
-  ByRows<T, !std::is_void_v<O>> rows(shape, cut, scratch);
+  ByRows<T, O> rows(shape, cut, scratch);
   rows.prepare();
   for (int64_t index = begin; index < end; ++index) rows.run(cut.item(index), input, output, offsets);
 }
@@ -203,7 +175,7 @@ void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, vo
 PoolWork max_pool2d_work(const PoolShape& shape) {
   const PoolCut cut = cut_of(shape);
   PoolScratch scratch(nullptr);
-  visit_floating(shape.dtype, [&](auto tag) { ByRows<typename decltype(tag)::type, true>(shape, cut, scratch); });
+  visit_floating(shape.dtype, [&](auto tag) { ByRows<typename decltype(tag)::type, int32_t>(shape, cut, scratch); });
   const int64_t pixels = pool_max(cut.rows * shape.x.out, cut.rows * shape.y.stride * shape.x.in);
   return {cut.items(shape.outer), pixels * cut.channels, scratch.bytes()};
 }

@@ -42,8 +42,11 @@ struct PoolTaps {
     const int64_t first = o * axis.stride - axis.padding;
     begin = first < 0 ? pool_axis_div(-first - 1, axis.dilation) + 1 : 0;
     const int64_t room = axis.in - first;
-    end = room > 0 ? pool_axis_div(room - 1, axis.dilation) + 1 : 0;
-    if (end > axis.kernel) end = axis.kernel;
+    if (room > (axis.kernel - 1) * axis.dilation) {
+      end = axis.kernel;  // as nearly always, without a division
+    } else {
+      end = room > 0 ? pool_axis_div(room - 1, axis.dilation) + 1 : 0;
+    }
     if (begin > end) begin = end;
   }
 };

@@ -38,11 +38,10 @@ Tensor empty_result(const PoolShape& shape, const Tensor& image, bool channels_l
   return empty_image(image.size(0), image.size(1), shape.y.out, shape.x.out, channels_last, dtype);
 }
 
-Tensor max_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-                     const Ints& dilation, bool ceil_mode) {
+Tensor max_pool2d_op(const Tensor& input, const Ints& window, bool ceil_mode) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
   const Tensor image = as_dense_image(input);
-  const PoolShape shape = pool_shape_of(image, kernel_size, stride, padding, dilation, ceil_mode);
+  const PoolShape shape = pool_shape_of(image, window, ceil_mode);
   Tensor output = empty_result(shape, image, is_channels_last(image), image.scalar_type());
   void* const data = output.mutable_data_ptr();
   run(max_pool2d_work(shape), [&](void* scratch, int64_t begin, int64_t end) {
@@ -51,12 +50,11 @@ Tensor max_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& s
   return output;
 }
 
-std::tuple<Tensor, Tensor> max_pool2d_with_offsets_op(const Tensor& input, const Ints& kernel_size, const Ints& stride,
-                                                      const Ints& padding, const Ints& dilation, bool ceil_mode) {
+std::tuple<Tensor, Tensor> max_pool2d_with_offsets_op(const Tensor& input, const Ints& window, bool ceil_mode) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
   const Tensor image = as_dense_image(input);
   const bool channels_last = is_channels_last(image);
-  const PoolShape shape = pool_shape_of(image, kernel_size, stride, padding, dilation, ceil_mode);
+  const PoolShape shape = pool_shape_of(image, window, ceil_mode);
   Tensor output = empty_result(shape, image, channels_last, image.scalar_type());
   Tensor offsets = empty_result(shape, image, channels_last, offsets_type(shape));
   void *const data = output.mutable_data_ptr(), *const taps = offsets.mutable_data_ptr();
@@ -66,14 +64,13 @@ std::tuple<Tensor, Tensor> max_pool2d_with_offsets_op(const Tensor& input, const
   return {output, offsets};
 }
 
-Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const Ints& size, const Ints& kernel_size,
-                              const Ints& stride, const Ints& padding, const Ints& dilation) {
+Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const Ints& size, const Ints& window) {
   check(offsets.dim() == 4, "offsets: expected shape (B, C, P, Q)");
   check(same_sizes(grad, offsets), "offsets: expected the shape of grad");
   const Tensor taps = as_dense_image(offsets);
   const bool channels_last = is_channels_last(taps);
   const Tensor values = as_layout(grad, channels_last);
-  const PoolShape shape = pool_shape_to(taps, size, kernel_size, stride, padding, dilation, dtype_of(grad));
+  const PoolShape shape = pool_shape_to(taps, size, window, dtype_of(grad));
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
   Tensor out = empty_image(taps.size(0), taps.size(1), size[0], size[1], channels_last, grad.scalar_type());
   void* const data = out.mutable_data_ptr();
@@ -83,15 +80,13 @@ Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const I
   return out;
 }
 
-Tensor max_pool2d_taken_op(const Tensor& input, const Tensor& offsets, const Ints& kernel_size, const Ints& stride,
-                           const Ints& padding, const Ints& dilation) {
+Tensor max_pool2d_taken_op(const Tensor& input, const Tensor& offsets, const Ints& window) {
   check(input.dim() == 4 && offsets.dim() == 4, "input, offsets: expected shapes (B, C, H, W) and (B, C, P, Q)");
   check(input.size(0) == offsets.size(0) && input.size(1) == offsets.size(1), "input: expected as many as offsets");
   const Tensor taps = as_dense_image(offsets);
   const bool channels_last = is_channels_last(taps);
   const Tensor image = as_layout(input, channels_last);
-  const PoolShape shape =
-      pool_shape_to(taps, {input.size(2), input.size(3)}, kernel_size, stride, padding, dilation, dtype_of(input));
+  const PoolShape shape = pool_shape_to(taps, {input.size(2), input.size(3)}, window, dtype_of(input));
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
   Tensor out = empty_result(shape, taps, channels_last, input.scalar_type());
   void* const data = out.mutable_data_ptr();
@@ -102,11 +97,10 @@ Tensor max_pool2d_taken_op(const Tensor& input, const Tensor& offsets, const Int
   return out;
 }
 
-Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints& kernel_size, const Ints& stride,
-                             const Ints& padding, const Ints& dilation) {
+Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints& window) {
   check(offsets.dim() == 4, "offsets: expected shape (B, C, P, Q)");
   const Tensor taps = as_dense_image(offsets);
-  const PoolShape shape = pool_shape_to(taps, size, kernel_size, stride, padding, dilation, DType::f32);
+  const PoolShape shape = pool_shape_to(taps, size, window, DType::f32);
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
   Tensor out = empty_result(shape, taps, is_channels_last(taps), ScalarType::Long);
   auto* const data = static_cast<int64_t*>(out.mutable_data_ptr());
@@ -115,12 +109,12 @@ Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints
   return out;
 }
 
-Tensor avg_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-                     bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
+Tensor avg_pool2d_op(const Tensor& input, const Ints& window, bool ceil_mode, bool count_include_pad,
+                     std::optional<int64_t> divisor_override) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
   const Tensor image = as_dense_image(input);
-  const PoolShape shape = pool_shape_of(image, kernel_size, stride, padding, {1, 1}, ceil_mode);
-  const PoolDivisor divisor = divisor_of(count_include_pad, divisor_override);
+  const PoolShape shape = pool_shape_of(image, window, ceil_mode);
+  const PoolDivisor divisor = divisor_of(shape, count_include_pad, divisor_override);
   Tensor output = empty_result(shape, image, is_channels_last(image), image.scalar_type());
   void* const data = output.mutable_data_ptr();
   if (is_average_of_all(shape, divisor)) {
@@ -136,15 +130,14 @@ Tensor avg_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& s
   return output;
 }
 
-Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& kernel_size, const Ints& stride,
-                              const Ints& padding, bool ceil_mode, bool count_include_pad,
-                              std::optional<int64_t> divisor_override) {
+Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& window, bool ceil_mode,
+                              bool count_include_pad, std::optional<int64_t> divisor_override) {
   check(grad.dim() == 4, "grad: expected shape (B, C, P, Q)");
   const Tensor values = as_dense_image(grad);
-  const PoolShape shape = pool_shape_to(values, size, kernel_size, stride, padding, {1, 1}, dtype_of(grad));
+  const PoolShape shape = pool_shape_to(values, size, window, dtype_of(grad));
   check(shape.y.out == pooled_size(shape.y, ceil_mode) && shape.x.out == pooled_size(shape.x, ceil_mode),
         "grad: expected as many windows as fit");
-  const PoolDivisor divisor = divisor_of(count_include_pad, divisor_override);
+  const PoolDivisor divisor = divisor_of(shape, count_include_pad, divisor_override);
   Tensor out =
       empty_image(values.size(0), values.size(1), size[0], size[1], is_channels_last(values), grad.scalar_type());
   void* const data = out.mutable_data_ptr();

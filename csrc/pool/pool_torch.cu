@@ -18,23 +18,21 @@ Tensor empty_result(const PoolShape& shape, const Tensor& image, ScalarType dtyp
   return empty_image_on(image, image.size(0), image.size(1), shape.y.out, shape.x.out, is_channels_last(image), dtype);
 }
 
-Tensor max_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-                     const Ints& dilation, bool ceil_mode) {
+Tensor max_pool2d_op(const Tensor& input, const Ints& window, bool ceil_mode) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
   const DeviceGuard guard(input);
   const Tensor image = as_dense_image(input);
-  const PoolShape shape = pool_shape_of(image, kernel_size, stride, padding, dilation, ceil_mode);
+  const PoolShape shape = pool_shape_of(image, window, ceil_mode);
   Tensor output = empty_result(shape, image, image.scalar_type());
   max_pool2d_cuda(shape, image.const_data_ptr(), output.mutable_data_ptr(), nullptr, current_stream(image));
   return output;
 }
 
-std::tuple<Tensor, Tensor> max_pool2d_with_offsets_op(const Tensor& input, const Ints& kernel_size, const Ints& stride,
-                                                      const Ints& padding, const Ints& dilation, bool ceil_mode) {
+std::tuple<Tensor, Tensor> max_pool2d_with_offsets_op(const Tensor& input, const Ints& window, bool ceil_mode) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
   const DeviceGuard guard(input);
   const Tensor image = as_dense_image(input);
-  const PoolShape shape = pool_shape_of(image, kernel_size, stride, padding, dilation, ceil_mode);
+  const PoolShape shape = pool_shape_of(image, window, ceil_mode);
   Tensor output = empty_result(shape, image, image.scalar_type());
   Tensor offsets = empty_result(shape, image, offsets_type(shape));
   max_pool2d_cuda(shape, image.const_data_ptr(), output.mutable_data_ptr(), offsets.mutable_data_ptr(),
@@ -42,15 +40,14 @@ std::tuple<Tensor, Tensor> max_pool2d_with_offsets_op(const Tensor& input, const
   return {output, offsets};
 }
 
-Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const Ints& size, const Ints& kernel_size,
-                              const Ints& stride, const Ints& padding, const Ints& dilation) {
+Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const Ints& size, const Ints& window) {
   check(offsets.dim() == 4, "offsets: expected shape (B, C, P, Q)");
   check(same_sizes(grad, offsets), "offsets: expected the shape of grad");
   const DeviceGuard guard(grad);
   const Tensor taps = as_dense_image(offsets);
   const bool channels_last = is_channels_last(taps);
   const Tensor values = as_layout(grad, channels_last);
-  const PoolShape shape = pool_shape_to(taps, size, kernel_size, stride, padding, dilation, dtype_of(grad));
+  const PoolShape shape = pool_shape_to(taps, size, window, dtype_of(grad));
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
   Tensor out = empty_image_on(taps, taps.size(0), taps.size(1), size[0], size[1], channels_last, grad.scalar_type());
   max_pool2d_backward_cuda(shape, values.const_data_ptr(), taps.const_data_ptr(), out.mutable_data_ptr(),
@@ -58,15 +55,13 @@ Tensor max_pool2d_backward_op(const Tensor& grad, const Tensor& offsets, const I
   return out;
 }
 
-Tensor max_pool2d_taken_op(const Tensor& input, const Tensor& offsets, const Ints& kernel_size, const Ints& stride,
-                           const Ints& padding, const Ints& dilation) {
+Tensor max_pool2d_taken_op(const Tensor& input, const Tensor& offsets, const Ints& window) {
   check(input.dim() == 4 && offsets.dim() == 4, "input, offsets: expected shapes (B, C, H, W) and (B, C, P, Q)");
   check(input.size(0) == offsets.size(0) && input.size(1) == offsets.size(1), "input: expected as many as offsets");
   const DeviceGuard guard(input);
   const Tensor taps = as_dense_image(offsets);
   const Tensor image = as_layout(input, is_channels_last(taps));
-  const PoolShape shape =
-      pool_shape_to(taps, {input.size(2), input.size(3)}, kernel_size, stride, padding, dilation, dtype_of(input));
+  const PoolShape shape = pool_shape_to(taps, {input.size(2), input.size(3)}, window, dtype_of(input));
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
   Tensor out = empty_result(shape, taps, input.scalar_type());
   max_pool2d_taken_cuda(shape, image.const_data_ptr(), taps.const_data_ptr(), out.mutable_data_ptr(),
@@ -74,12 +69,11 @@ Tensor max_pool2d_taken_op(const Tensor& input, const Tensor& offsets, const Int
   return out;
 }
 
-Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints& kernel_size, const Ints& stride,
-                             const Ints& padding, const Ints& dilation) {
+Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints& window) {
   check(offsets.dim() == 4, "offsets: expected shape (B, C, P, Q)");
   const DeviceGuard guard(offsets);
   const Tensor taps = as_dense_image(offsets);
-  const PoolShape shape = pool_shape_to(taps, size, kernel_size, stride, padding, dilation, DType::f32);
+  const PoolShape shape = pool_shape_to(taps, size, window, DType::f32);
   check(offsets.scalar_type() == offsets_type(shape), "offsets: expected uint8, or int32 for more than 256 taps");
   Tensor out = empty_result(shape, taps, ScalarType::Long);
   max_pool2d_indices_cuda(shape, taps.const_data_ptr(), static_cast<int64_t*>(out.mutable_data_ptr()),
@@ -87,13 +81,13 @@ Tensor max_pool2d_indices_op(const Tensor& offsets, const Ints& size, const Ints
   return out;
 }
 
-Tensor avg_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-                     bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
+Tensor avg_pool2d_op(const Tensor& input, const Ints& window, bool ceil_mode, bool count_include_pad,
+                     std::optional<int64_t> divisor_override) {
   check(input.dim() == 4, "input: expected shape (B, C, H, W)");
   const DeviceGuard guard(input);
   const Tensor image = as_dense_image(input);
-  const PoolShape shape = pool_shape_of(image, kernel_size, stride, padding, {1, 1}, ceil_mode);
-  const PoolDivisor divisor = divisor_of(count_include_pad, divisor_override);
+  const PoolShape shape = pool_shape_of(image, window, ceil_mode);
+  const PoolDivisor divisor = divisor_of(shape, count_include_pad, divisor_override);
   Tensor out = empty_result(shape, image, image.scalar_type());
   if (is_average_of_all(shape, divisor)) {
     adaptive_avg_pool2d_cuda(one_bin(shape), image.const_data_ptr(), out.mutable_data_ptr(), current_stream(image));
@@ -103,16 +97,15 @@ Tensor avg_pool2d_op(const Tensor& input, const Ints& kernel_size, const Ints& s
   return out;
 }
 
-Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& kernel_size, const Ints& stride,
-                              const Ints& padding, bool ceil_mode, bool count_include_pad,
-                              std::optional<int64_t> divisor_override) {
+Tensor avg_pool2d_backward_op(const Tensor& grad, const Ints& size, const Ints& window, bool ceil_mode,
+                              bool count_include_pad, std::optional<int64_t> divisor_override) {
   check(grad.dim() == 4, "grad: expected shape (B, C, P, Q)");
   const DeviceGuard guard(grad);
   const Tensor values = as_dense_image(grad);
-  const PoolShape shape = pool_shape_to(values, size, kernel_size, stride, padding, {1, 1}, dtype_of(grad));
+  const PoolShape shape = pool_shape_to(values, size, window, dtype_of(grad));
   check(shape.y.out == pooled_size(shape.y, ceil_mode) && shape.x.out == pooled_size(shape.x, ceil_mode),
         "grad: expected as many windows as fit");
-  const PoolDivisor divisor = divisor_of(count_include_pad, divisor_override);
+  const PoolDivisor divisor = divisor_of(shape, count_include_pad, divisor_override);
   Tensor out = empty_image_on(values, values.size(0), values.size(1), size[0], size[1], is_channels_last(values),
                               grad.scalar_type());
   avg_pool2d_backward_cuda(shape, divisor, values.const_data_ptr(), out.mutable_data_ptr(), current_stream(grad));

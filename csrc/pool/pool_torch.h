@@ -17,17 +17,18 @@ using Ints = std::vector<int64_t>;
 
 /// Defines the room's operations under names that end in `suffix`, the backend's.
 inline void define_pool(torch::stable::detail::StableLibrary& m, const std::string& suffix) {
-  const std::string window = "int[] kernel_size, int[] stride, int[] padding";
-  const std::string dilated = window + ", int[] dilation";
+  // Kernel_size, stride, padding and dilation, each (vertical, horizontal): one list, for each costs as much as a small
+  // image. Of averages the dilation is 1.
+  const std::string window = "int[] window";
   const std::string counted = window + ", bool ceil_mode, bool count_include_pad, int? divisor_override";
   const auto define = [&](const std::string& name, const std::string& arguments, const char* results = "Tensor") {
     m.def((name + suffix + "(" + arguments + ") -> " + results).c_str());
   };
-  define("max_pool2d", "Tensor input, " + dilated + ", bool ceil_mode");
-  define("max_pool2d_with_offsets", "Tensor input, " + dilated + ", bool ceil_mode", "(Tensor, Tensor)");
-  define("max_pool2d_backward", "Tensor grad, Tensor offsets, SymInt[] size, " + dilated);
-  define("max_pool2d_taken", "Tensor input, Tensor offsets, " + dilated);
-  define("max_pool2d_indices", "Tensor offsets, SymInt[] size, " + dilated);
+  define("max_pool2d", "Tensor input, " + window + ", bool ceil_mode");
+  define("max_pool2d_with_offsets", "Tensor input, " + window + ", bool ceil_mode", "(Tensor, Tensor)");
+  define("max_pool2d_backward", "Tensor grad, Tensor offsets, SymInt[] size, " + window);
+  define("max_pool2d_taken", "Tensor input, Tensor offsets, " + window);
+  define("max_pool2d_indices", "Tensor offsets, SymInt[] size, " + window);
   define("avg_pool2d", "Tensor input, " + counted);
   define("avg_pool2d_backward", "Tensor grad, SymInt[] size, " + counted);
   define("max_unpool2d", "Tensor input, Tensor indices, SymInt[] size, bool adds");
@@ -39,12 +40,10 @@ inline void define_pool(torch::stable::detail::StableLibrary& m, const std::stri
 }
 
 /// The axis 0 (y) or 1 (x) of a window over `in` pixels; `out` is still 0.
-inline PoolAxis pool_axis(int64_t in, const Ints& kernel, const Ints& stride, const Ints& padding, const Ints& dilation,
-                          int axis) {
+inline PoolAxis pool_axis(int64_t in, const Ints& window, int axis) {
   constexpr int64_t limit = int64_t{1} << 31;
-  check(kernel.size() == 2 && stride.size() == 2 && padding.size() == 2 && dilation.size() == 2,
-        "kernel_size, stride, padding, dilation: expected two integers each");
-  const int64_t k = kernel[axis], s = stride[axis], p = padding[axis], d = dilation[axis];
+  check(window.size() == 8, "window: expected kernel_size, stride, padding and dilation, two integers each");
+  const int64_t k = window[axis], s = window[2 + axis], p = window[4 + axis], d = window[6 + axis];
   check(k > 0 && s > 0 && d > 0 && k < limit && s < limit && d < limit,
         "kernel_size, stride, dilation: expected 1 or more, and less than 2^31");
   check(p >= 0 && p <= k / 2, "padding: expected 0 or more, and at most half of kernel_size");
@@ -53,13 +52,12 @@ inline PoolAxis pool_axis(int64_t in, const Ints& kernel, const Ints& stride, co
 }
 
 /// The window over (size[0], size[1]) pixels, with what is around them in dense images of a layout and dtype.
-inline PoolShape pool_shape(int64_t batch, int64_t channels, const Ints& size, const Ints& kernel, const Ints& stride,
-                            const Ints& padding, const Ints& dilation, bool channels_last, DType dtype) {
+inline PoolShape pool_shape(int64_t batch, int64_t channels, const Ints& size, const Ints& window, bool channels_last,
+                            DType dtype) {
   check(size.size() == 2, "size: expected (height, width)");
   check(is_floating(dtype), "input: expected a floating dtype");
   const PoolShape shape = {channels_last ? batch : batch * channels, channels_last ? channels : 1,
-                           pool_axis(size[0], kernel, stride, padding, dilation, 0),
-                           pool_axis(size[1], kernel, stride, padding, dilation, 1), dtype};
+                           pool_axis(size[0], window, 0), pool_axis(size[1], window, 1), dtype};
   check(shape.y.kernel * shape.x.kernel < int64_t{1} << 31, "kernel_size: expected fewer than 2^31 taps");
   return shape;
 }
@@ -75,22 +73,19 @@ inline int64_t pooled_size(const PoolAxis& axis, bool ceil_mode) {
 }
 
 /// The shape of a pooling of `image`, dense in either layout.
-inline PoolShape pool_shape_of(const Tensor& image, const Ints& kernel, const Ints& stride, const Ints& padding,
-                               const Ints& dilation, bool ceil_mode) {
+inline PoolShape pool_shape_of(const Tensor& image, const Ints& window, bool ceil_mode) {
   check(image.dim() == 4, "input: expected shape (B, C, H, W)");
-  PoolShape shape = pool_shape(image.size(0), image.size(1), {image.size(2), image.size(3)}, kernel, stride, padding,
-                               dilation, is_channels_last(image), dtype_of(image));
+  PoolShape shape = pool_shape(image.size(0), image.size(1), {image.size(2), image.size(3)}, window,
+                               is_channels_last(image), dtype_of(image));
   shape.y.out = pooled_size(shape.y, ceil_mode);
   shape.x.out = pooled_size(shape.x, ceil_mode);
   return shape;
 }
 
 /// The shape of a pooling of images of `size` pixels whose results are laid out and as many as `result`.
-inline PoolShape pool_shape_to(const Tensor& result, const Ints& size, const Ints& kernel, const Ints& stride,
-                               const Ints& padding, const Ints& dilation, DType dtype) {
+inline PoolShape pool_shape_to(const Tensor& result, const Ints& size, const Ints& window, DType dtype) {
   check(result.dim() == 4, "grad: expected shape (B, C, P, Q)");
-  PoolShape shape = pool_shape(result.size(0), result.size(1), size, kernel, stride, padding, dilation,
-                               is_channels_last(result), dtype);
+  PoolShape shape = pool_shape(result.size(0), result.size(1), size, window, is_channels_last(result), dtype);
   shape.y.out = result.size(2);
   shape.x.out = result.size(3);
   // As many windows as ceil_mode gives, or one less.
@@ -131,7 +126,8 @@ inline UnpoolShape unpool_shape(const Tensor& result, const Tensor& indices, con
           size[0] * size[1], dtype};
 }
 
-inline PoolDivisor divisor_of(bool count_include_pad, std::optional<int64_t> divisor_override) {
+inline PoolDivisor divisor_of(const PoolShape& shape, bool count_include_pad, std::optional<int64_t> divisor_override) {
+  check(shape.y.dilation == 1 && shape.x.dilation == 1, "window: expected a dilation of 1");
   check(divisor_override != 0, "divisor_override: expected an integer other than 0");
   return {divisor_override.value_or(0), count_include_pad};
 }

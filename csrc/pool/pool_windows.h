@@ -1,103 +1,151 @@
-// Pooling window by window: channels are the vectors, and a window's taps are a few pointers.
+// Pooling window by window, or bin by bin: channels are the vectors, and a window's taps are a few pointers.
 //
-// For images of enough channels and windows of few taps it is quicker than by rows: every pixel is read where it is.
+// For images of enough channels and windows of few taps, or that hardly overlap, it is quicker than by rows: every
+// pixel is read where it is.
 #pragma once
 
+#include "pool/adaptive_pool2d.h"
 #include "pool/pool_rows.h"
 
 namespace visionops::VISIONOPS_ISA {
 
-constexpr int64_t kMostTapsOfWindow = 16;
-// Channels folded at a time, and taps of them that are read in one pass.
+// Channels folded at a time.
 constexpr int64_t kFoldedChannels = 256;
-constexpr int64_t kFoldedTaps = 4;
 
 inline bool pool_by_windows(const PoolShape& shape) {
-  return shape.inner >= kPoolLanes<float> && shape.y.kernel * shape.x.kernel <= kMostTapsOfWindow;
+  constexpr int64_t few_taps = 16;
+  const int64_t taps = shape.y.kernel * shape.x.kernel, apart = shape.y.stride * shape.x.stride;
+  return shape.inner >= kPoolLanes<float> && taps <= pool_max(few_taps, 2 * apart);
 }
 
-/// Calls f(integral_constant<int, K>) with K == taps, of 1 to kFoldedTaps.
-template <class F>
+/// Of a window along an axis: its first pixel in the image, how many there are and how far apart, and the first's
+/// number.
+struct WindowPixels {
+  int64_t first, count, step, number;
+};
+
+inline WindowPixels pixels_of(const PoolAxis& axis, int64_t o) {
+  const PoolTaps taps(axis, o);
+  return {o * axis.stride - axis.padding + taps.begin * axis.dilation, taps.end - taps.begin, axis.dilation,
+          taps.begin};
+}
+
+inline WindowPixels pixels_of(const AdaptiveAxis& axis, int64_t o) {
+  const AdaptiveBin bin(axis, o);
+  return {bin.begin, bin.end - bin.begin, 1, bin.begin};
+}
+
+/// What a step down adds to a number: the taps of a window's row, or in bins, which number pixels, the image's.
+inline int64_t numbers_in_row(const PoolShape& shape) { return shape.x.kernel; }
+
+inline int64_t numbers_in_row(const AdaptiveShape& shape) { return shape.x.in; }
+
+/// Calls f(integral_constant<int, K>) with K == taps, of 1 to `most`.
+template <int most, class F>
 inline void visit_taps_of_fold(int64_t taps, F&& f) {
-  switch (taps) {
-    case 1: return f(std::integral_constant<int, 1>{});
-    case 2: return f(std::integral_constant<int, 2>{});
-    case 3: return f(std::integral_constant<int, 3>{});
-    default: return f(std::integral_constant<int, 4>{});
+  if constexpr (most > 1) {
+    if (taps < most) return visit_taps_of_fold<most - 1>(taps, f);
   }
+  f(std::integral_constant<int, most>{});
 }
 
-/// Splits taps into passes of about equal length, at most kFoldedTaps: calls f(constant K, first tap) for each.
-template <class F>
+/// Splits taps into as few passes of at most `most` as there can be: calls f(constant K, first tap) for each.
+template <int most, class F>
 inline void visit_folds(int64_t taps, F&& f) {
   for (int64_t first = 0; first < taps;) {
-    const int64_t left = taps - first, passes = pool_ceil_div(left, kFoldedTaps), now = pool_ceil_div(left, passes);
-    visit_taps_of_fold(now, [&](auto count) { f(count, first); });
+    const int64_t left = taps - first;
+    // The last two share what is left; without a division, which would cost as much as a pass.
+    const int64_t now = left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
+    visit_taps_of_fold<most>(now, [&](auto count) { f(count, first); });
     first += now;
   }
 }
 
-/// Walks over the windows of an item's rows. `Fold` has the values of some channels: add<starts>(constant K, pointers,
-/// numbers of K taps, channels) for all taps in order, or set_empty(channels) without any, then store(place, window
-/// down, window across, channels).
-template <class T, class Fold>
+/// Walks over the windows of an item's rows. `Fold` makes some channels of a window: start(place in the result), then
+/// add<starts>(constant K, pointers, numbers of K <= kTaps taps, channels) for all taps in order, or without any
+/// set_empty(channels), then finish(window down, window across, channels).
+template <class T, class Shape, class Fold>
 class PoolWindowWalk {
  public:
   using C = Compute<T>;
 
-  PoolWindowWalk(const PoolShape& shape, const T* input, Fold& fold) : shape_(shape), input_(input), fold_(fold) {}
+  PoolWindowWalk(const Shape& shape, const T* input, Fold& fold) : shape_(shape), input_(input), fold_(fold) {}
 
   void run(const PoolItem& item) {
-    const PoolAxis &y = shape_.y, &x = shape_.x;
-    const T* const image = input_ + item.outer * y.in * x.in * shape_.inner + item.channel;
+    const int64_t inner = shape_.inner;
+    const T* const image = input_ + item.outer * shape_.y.in * shape_.x.in * inner + item.channel;
     for (int64_t p = item.row; p < item.end; ++p) {
-      const PoolTaps rows(y, p);
-      for (int64_t q = 0; q < x.out; ++q) {
-        const PoolTaps columns(x, q);
-        const int64_t top = p * y.stride - y.padding, left = q * x.stride - x.padding;
-        int64_t taps = 0;
-        for (int64_t r = rows.begin; r < rows.end; ++r) {
-          for (int64_t c = columns.begin; c < columns.end; ++c, ++taps) {
-            at_[taps] = image + ((top + r * y.dilation) * x.in + left + c * x.dilation) * shape_.inner;
-            numbers_[taps] = static_cast<int>(r * x.kernel + c);
-          }
-        }
-        const int64_t place = ((item.outer * y.out + p) * x.out + q) * shape_.inner + item.channel;
+      const WindowPixels rows = pixels_of(shape_.y, p);
+      for (int64_t q = 0; q < shape_.x.out; ++q) {
+        const WindowPixels columns = pixels_of(shape_.x, q);
+        const int64_t place = ((item.outer * shape_.y.out + p) * shape_.x.out + q) * inner + item.channel;
         for (int64_t begin = 0; begin < item.channels; begin += kFoldedChannels) {
           const int64_t channels = pool_min(kFoldedChannels, item.channels - begin);
-          if (taps == 0) fold_.set_empty(channels);
-          visit_folds(taps, [&](auto count, int64_t first) { add(count, first, begin, channels); });
-          fold_.store(place + begin, p, q, channels);
+          fold_.start(place + begin);
+          fold_window(image + begin, rows, columns, channels);
+          fold_.finish(p, q, channels);
         }
       }
     }
   }
 
  private:
-  template <int K>
-  void add(std::integral_constant<int, K> count, int64_t first, int64_t begin, int64_t channels) {
-    const C* taps[K];
-    for (int k = 0; k < K; ++k) {
-      if constexpr (std::is_same_v<T, C>) {
-        taps[k] = at_[first + k] + begin;
+  void fold_window(const T* image, const WindowPixels& rows, const WindowPixels& columns, int64_t channels) {
+    if (rows.count == 0 || columns.count == 0) return fold_.set_empty(channels);
+    const int64_t across = columns.step * shape_.inner, down = rows.step * shape_.x.in * shape_.inner;
+    const int64_t numbers_down = numbers_in_row(shape_);
+    const T* tap = image + (rows.first * shape_.x.in + columns.first) * shape_.inner;
+    auto number = static_cast<int>(rows.number * numbers_down + columns.number);
+    int64_t column = 0;
+    visit_folds<Fold::kTaps>(rows.count * columns.count, [&](auto count, int64_t first) {
+      constexpr int K = decltype(count)::value;
+      const T* at[K];
+      int numbers[K];
+      for (int k = 0; k < K; ++k) {
+        at[k] = tap;
+        numbers[k] = number;
+        tap += across;
+        ++number;
+        if (++column == columns.count) {
+          column = 0;
+          tap += down - columns.count * across;
+          number += static_cast<int>(numbers_down - columns.count);
+        }
+      }
+      if (first == 0) {
+        add<true>(count, at, numbers, channels);
       } else {
-        widen(at_[first + k] + begin, wide_[k], channels);
+        add<false>(count, at, numbers, channels);
+      }
+    });
+  }
+
+  template <bool starts, int K>
+  void add(std::integral_constant<int, K> count, const T* const* at, const int* numbers, int64_t channels) {
+    if constexpr (std::is_same_v<T, C>) {
+      fold_.template add<starts>(count, at, numbers, channels);
+    } else {
+      const C* taps[K];
+      for (int k = 0; k < K; ++k) {
+        widen(at[k], wide_[k], channels);
         taps[k] = wide_[k];
       }
-    }
-    if (first == 0) {
-      fold_.template add<true>(count, taps, numbers_, channels);
-    } else {
-      fold_.template add<false>(count, taps, numbers_ + first, channels);
+      fold_.template add<starts>(count, taps, numbers, channels);
     }
   }
 
-  const PoolShape& shape_;
+  const Shape& shape_;
   const T* input_;
   Fold& fold_;
-  const T* at_[kMostTapsOfWindow];
-  int numbers_[kMostTapsOfWindow];
-  alignas(64) C wide_[std::is_same_v<T, C> ? 1 : kFoldedTaps][std::is_same_v<T, C> ? 1 : kFoldedChannels];
+  alignas(64) C wide_[std::is_same_v<T, C> ? 1 : Fold::kTaps][std::is_same_v<T, C> ? 1 : kFoldedChannels];
 };
+
+/// Walks over some items with a fold.
+template <class T, class Shape, class Fold>
+inline void walk_windows(const Shape& shape, const PoolCut& cut, const T* input, Fold&& fold, int64_t begin,
+                         int64_t end) {
+  PoolWindowWalk<T, Shape, std::remove_reference_t<Fold>> walk(shape, input, fold);
+  for (int64_t index = begin; index < end; ++index) walk.run(cut.item(index));
+}
 
 }  // namespace visionops::VISIONOPS_ISA

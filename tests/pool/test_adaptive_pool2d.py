@@ -12,14 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from drawn_windows import images
-from visionops import adaptive_avg_pool2d, adaptive_max_pool2d, max_pool2d, max_unpool2d, nn, spatial_pyramid_pool
+from drawn_windows import BACKENDS, DTYPES, SIDES, images, in_layout
+from visionops import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    global_avg_pool2d,
+    max_pool2d,
+    max_unpool2d,
+    nn,
+    spatial_pyramid_pool,
+)
 from visionops.pool import reference
 from visionops.testing import compare
 
 X = torch.arange(40.0).reshape(1, 2, 4, 5)
 AT = torch.arange(40).reshape(1, 2, 4, 5)
-DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
 @pytest.mark.parametrize(
@@ -99,27 +106,43 @@ def test_the_torch_operations_assert_what_memory_safety_needs(call: Callable[[An
         call(torch.ops.visionops)
 
 
-def in_layout(image: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    return image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-
 BINS = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
-@settings(deadline=None, max_examples=60)
-@given(images(), BINS, st.booleans(), st.sampled_from(DTYPES), st.integers(1, 20))
-def test_drawn_bins(image: Any, bins: Any, channels_last: bool, dtype: torch.dtype, more: int) -> None:
+@settings(deadline=None, max_examples=100)
+@given(images(), BINS, st.booleans(), st.sampled_from(DTYPES), st.integers(1, 20), st.sampled_from(BACKENDS))
+def test_drawn_bins(image: Any, bins: Any, channels_last: bool, dtype: torch.dtype, more: int, backend: str) -> None:
     image = np.tile(image, (1, more, 1, 1))
     x, name = in_layout(torch.from_numpy(image).to(dtype), channels_last), str(dtype).removeprefix("torch.")
-    largest, indices = adaptive_max_pool2d(x, bins, return_indices=True)
+    largest, indices = adaptive_max_pool2d(x, bins, return_indices=True, backend=backend)
     expected, at = reference.adaptive_max_pool2d(image, bins, return_indices=True)
     np.testing.assert_array_equal(largest.double().numpy(), expected)
     np.testing.assert_array_equal(indices.numpy(), at)
-    average = adaptive_avg_pool2d(x, bins)
+    average = adaptive_avg_pool2d(x, bins, backend=backend)
     compare(average.double().numpy(), reference.adaptive_avg_pool2d(image, bins), name, 144)
+    of_all = global_avg_pool2d(x, backend=backend)
+    compare(of_all.double().numpy(), reference.global_avg_pool2d(image), name, 144)
+    for mode in ("max", "avg"):
+        pyramid = spatial_pyramid_pool(x, bins, mode=mode, backend=backend)
+        compare(pyramid.double().numpy(), reference.spatial_pyramid_pool(image, bins, mode=mode), name, 144)
     # Images of one row and one column are in both layouts at once.
     if channels_last and average.shape[1] > 1 and max(bins) > 1 and x.stride() != x.contiguous().stride():
         assert average.is_contiguous(memory_format=torch.channels_last)
+
+
+@settings(deadline=None, max_examples=100)
+@given(images(), SIDES, SIDES, st.booleans(), st.sampled_from(DTYPES), st.integers(1, 20), st.sampled_from(BACKENDS))
+def test_drawn_indices(
+    image: Any, height: int, width: int, channels_last: bool, dtype: torch.dtype, more: int, backend: str
+) -> None:
+    # Some of them name one pixel, some none.
+    image = np.tile(image, (1, more, 1, 1))
+    indices = torch.randint(-2, height * width + 2, image.shape)
+    values = in_layout(torch.from_numpy(image).to(dtype), channels_last)
+    raw = getattr(torch.ops.visionops, f"max_unpool2d_{backend}")
+    got = raw(values, in_layout(indices, not channels_last), [height, width], False)
+    expected = reference.max_unpool2d(image, indices.numpy(), 1, output_size=(height, width))
+    np.testing.assert_array_equal(got.double().numpy(), expected)
 
 
 @settings(deadline=None, max_examples=60)

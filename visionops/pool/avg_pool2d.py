@@ -23,28 +23,17 @@ from visionops.pool.window import (
     window_of,
 )
 
-Ints = list[int]
-
 
 def _fake(
-    input: Tensor,
-    kernel: Ints,
-    stride: Ints,
-    padding: Ints,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
+    input: Tensor, window: Window, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None
 ) -> Tensor:
-    sizes = pooled_sizes(input.shape, Window(kernel, stride, padding, [1, 1], ceil_mode))
-    return empty_image(input, input.shape[1], *sizes)
+    return empty_image(input, input.shape[1], *pooled_sizes(input.shape, window, ceil_mode))
 
 
 def _fake_backward(
     grad: Tensor,
-    size: Ints,
-    kernel: Ints,
-    stride: Ints,
-    padding: Ints,
+    size: list[int],
+    window: Window,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
@@ -58,7 +47,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return AVG_POOL2D_BACKWARD(grad, ctx.size, *ctx.rest, backend=ctx.backend), *(None,) * 6
+    return AVG_POOL2D_BACKWARD(grad, ctx.size, *ctx.rest, backend=ctx.backend), *(None,) * 4
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -66,7 +55,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward_of_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return AVG_POOL2D(grad, *ctx.rest, backend=ctx.backend), *(None,) * 7
+    return AVG_POOL2D(grad, *ctx.rest, backend=ctx.backend), *(None,) * 5
 
 
 # Two linear operations, each the other's adjoint.
@@ -124,10 +113,10 @@ def avg_pool2d(
               [10.5000, 12.5000]]]])
     """
     check_image("input", input)
-    window = window_of(kernel_size, stride, padding, 1, ceil_mode)
-    check_fits("input", input.shape, window)
+    window, ceil_mode = window_of(kernel_size, stride, padding), bool(ceil_mode)
+    check_fits("input", input.shape, window, ceil_mode)
     check_divisor(divisor_override)
-    options = (*window[:3], window.ceil_mode, bool(count_include_pad), divisor_override)
+    options = window, ceil_mode, bool(count_include_pad), divisor_override
     return as_given(AVG_POOL2D(as_batch(input), *options, backend=backend), input)
 
 
@@ -171,10 +160,10 @@ def avg_pool2d_backward(
     tensor([[[[1., 1., 2., 2.],
               [1., 1., 2., 2.]]]])
     """
-    window = window_of(kernel_size, stride, padding, 1, ceil_mode)
-    check_backward(grad_output, input_size, window)
+    window, ceil_mode = window_of(kernel_size, stride, padding), bool(ceil_mode)
+    check_backward(grad_output, input_size, window, ceil_mode)
     check_divisor(divisor_override)
-    options = (*window[:3], window.ceil_mode, bool(count_include_pad), divisor_override)
+    options = window, ceil_mode, bool(count_include_pad), divisor_override
     result = AVG_POOL2D_BACKWARD(as_batch(grad_output), list(input_size[-2:]), *options, backend=backend)
     return as_given(result, grad_output)
 

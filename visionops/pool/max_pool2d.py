@@ -24,65 +24,54 @@ from visionops.pool.window import (
     window_of,
 )
 
-Ints = list[int]
+
+def _offsets_dtype(window: Window) -> torch.dtype:
+    return torch.uint8 if window[0] * window[1] <= 256 else torch.int32
 
 
-def _offsets_dtype(kernel: Sequence[int]) -> torch.dtype:
-    return torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
+def _fake(input: Tensor, window: Window, ceil_mode: bool) -> Tensor:
+    return empty_image(input, input.shape[1], *pooled_sizes(input.shape, window, ceil_mode))
 
 
-def _fake(input: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Tensor:
-    sizes = pooled_sizes(input.shape, Window(kernel, stride, padding, dilation, ceil_mode))
-    return empty_image(input, input.shape[1], *sizes)
+def _fake_with_offsets(input: Tensor, window: Window, ceil_mode: bool) -> tuple[Tensor, Tensor]:
+    output = _fake(input, window, ceil_mode)
+    return output, torch.empty_like(output, dtype=_offsets_dtype(window))
 
 
-def _fake_with_offsets(
-    input: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
-) -> tuple[Tensor, Tensor]:
-    output = _fake(input, kernel, stride, padding, dilation, ceil_mode)
-    return output, torch.empty_like(output, dtype=_offsets_dtype(kernel))
-
-
-def _fake_backward(
-    grad: Tensor, offsets: Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints
-) -> Tensor:
+def _fake_backward(grad: Tensor, offsets: Tensor, size: list[int], window: Window) -> Tensor:
     return empty_image(offsets, offsets.shape[1], *size, dtype=grad.dtype)
 
 
-def _fake_taken(input: Tensor, offsets: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Tensor:
+def _fake_taken(input: Tensor, offsets: Tensor, window: Window) -> Tensor:
     return empty_image(offsets, *offsets.shape[1:], dtype=input.dtype)
 
 
-def _fake_indices(offsets: Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Tensor:
+def _fake_indices(offsets: Tensor, size: list[int], window: Window) -> Tensor:
     return empty_image(offsets, *offsets.shape[1:], dtype=torch.int64)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(output[1])
-    ctx.size, ctx.window = list(inputs[0].shape[2:]), inputs[1:5]
+    ctx.size, ctx.window = list(inputs[0].shape[2:]), inputs[1]
 
 
 def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     (offsets,) = ctx.saved_tensors
-    grad_input = MAX_POOL2D_BACKWARD(grad, offsets, ctx.size, *ctx.window, backend=ctx.backend)
-    return grad_input, None, None, None, None, None
+    return MAX_POOL2D_BACKWARD(grad, offsets, ctx.size, ctx.window, backend=ctx.backend), None, None
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    values, offsets, *ctx.rest = inputs
-    ctx.save_for_backward(offsets)
-    ctx.size = list(values.shape[2:])
+    ctx.save_for_backward(inputs[1])
+    ctx.size, ctx.window = list(inputs[0].shape[2:]), inputs[-1]
 
 
 def _backward_of_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    taken = MAX_POOL2D_TAKEN(grad, *ctx.saved_tensors, *ctx.rest[1:], backend=ctx.backend)
-    return taken, None, None, None, None, None, None
+    return MAX_POOL2D_TAKEN(grad, *ctx.saved_tensors, ctx.window, backend=ctx.backend), None, None, None
 
 
 def _backward_of_taken(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    spread = MAX_POOL2D_BACKWARD(grad, *ctx.saved_tensors, ctx.size, *ctx.rest, backend=ctx.backend)
-    return spread, None, None, None, None, None
+    return MAX_POOL2D_BACKWARD(grad, *ctx.saved_tensors, ctx.size, ctx.window, backend=ctx.backend), None, None
 
 
 # Values alone, where nobody will ask for a gradient.
@@ -148,16 +137,16 @@ def max_pool2d(
               [13., 15.]]]])
     """
     check_image("input", input)
-    window = window_of(kernel_size, stride, padding, dilation, ceil_mode)
-    check_fits("input", input.shape, window)
+    window, ceil_mode = window_of(kernel_size, stride, padding, dilation), bool(ceil_mode)
+    check_fits("input", input.shape, window, ceil_mode)
     image = as_batch(input)
     if not return_indices and not needs_autograd((image,)):
-        return as_given(MAX_POOL2D(image, *window, backend=backend), input)
-    output, offsets = MAX_POOL2D_WITH_OFFSETS(image, *window, backend=backend)
+        return as_given(MAX_POOL2D(image, window, ceil_mode, backend=backend), input)
+    output, offsets = MAX_POOL2D_WITH_OFFSETS(image, window, ceil_mode, backend=backend)
     output = as_given(output, input)
     if not return_indices:
         return output
-    indices = MAX_POOL2D_INDICES(offsets, list(image.shape[2:]), *window[:4], backend=backend)
+    indices = MAX_POOL2D_INDICES(offsets, list(image.shape[2:]), window, backend=backend)
     return output, as_given(indices, input)
 
 
@@ -195,9 +184,9 @@ def max_pool2d_with_offsets(
     (tensor([[[[2., 3.]]]]), tensor([[[[1, 0]]]], dtype=torch.uint8))
     """
     check_image("input", input)
-    window = window_of(kernel_size, stride, padding, dilation, ceil_mode)
-    check_fits("input", input.shape, window)
-    output, offsets = MAX_POOL2D_WITH_OFFSETS(as_batch(input), *window, backend=backend)
+    window, ceil_mode = window_of(kernel_size, stride, padding, dilation), bool(ceil_mode)
+    check_fits("input", input.shape, window, ceil_mode)
+    output, offsets = MAX_POOL2D_WITH_OFFSETS(as_batch(input), window, ceil_mode, backend=backend)
     return as_given(output, input), as_given(offsets, input)
 
 
@@ -244,15 +233,15 @@ def max_pool2d_backward(
     >>> max_pool2d_backward(torch.ones(1, 1, 1, 2), offsets, (1, 1, 1, 4), (1, 3), 1)
     tensor([[[[0., 0., 2., 0.]]]])
     """
-    window = window_of(kernel_size, stride, padding, dilation, ceil_mode)
-    check_backward(grad_output, input_size, window)
+    window = window_of(kernel_size, stride, padding, dilation)
+    check_backward(grad_output, input_size, window, bool(ceil_mode))
     _check.is_a("offsets", offsets, Tensor)
     if offsets.shape != grad_output.shape:
         raise ValueError(
             f"offsets: expected the shape of grad_output, {tuple(grad_output.shape)}, got {_check.describe(offsets)}"
         )
-    expected = _offsets_dtype(window.kernel)
-    _check.dtype("offsets", offsets, (expected,), f"{expected} for {window.kernel[0] * window.kernel[1]} taps")
+    expected = _offsets_dtype(window)
+    _check.dtype("offsets", offsets, (expected,), f"{expected} for {window[0] * window[1]} taps")
     _check.same_device("offsets", offsets, "grad_output", grad_output)
-    arguments = as_batch(grad_output), as_batch(offsets), list(input_size[-2:]), *window[:4]
+    arguments = as_batch(grad_output), as_batch(offsets), list(input_size[-2:]), window
     return as_given(MAX_POOL2D_BACKWARD(*arguments, backend=backend), grad_output)

@@ -103,10 +103,10 @@ def max_unpool2d(
 def _unpooled_size(
     input: Tensor, kernel_size: Pair, stride: Pair | None, padding: Pair, output_size: Sequence[int] | None
 ) -> list[int]:
-    kernel, strides, paddings, _, _ = window_of(kernel_size, stride, padding, 1, False)
+    window = window_of(kernel_size, stride, padding)
     default = [
         (count - 1) * step - 2 * pad + taps
-        for count, taps, step, pad in zip(input.shape[-2:], kernel, strides, paddings, strict=True)
+        for count, taps, step, pad in zip(input.shape[-2:], window[:2], window[2:4], window[4:6], strict=True)
     ]
     if output_size is None:
         for side in default:
@@ -118,7 +118,7 @@ def _unpooled_size(
     if len(output_size) > 2 and tuple(output_size[:-2]) != tuple(input.shape[:-2]):
         expected = (*input.shape[:-2], "H", "W")
         raise ValueError(f"output_size: expected {expected}, got {tuple(output_size)}")
-    for side, middle, step in zip(output_size[-2:], default, strides, strict=True):
+    for side, middle, step in zip(output_size[-2:], default, window[2:4], strict=True):
         if not max(middle - step, 0) < side < middle + step:
             raise ValueError(f"output_size: expected less than {step} from {tuple(default)}, got {tuple(output_size)}")
     return list(output_size[-2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -12,35 +12,29 @@ from visionops._op import FLOATING, batch_first
 
 # An integer for both axes, or (vertical, horizontal).
 Pair = int | Sequence[int]
+# Kernel_size, stride, padding and dilation, each (vertical, horizontal): one list, for each that is handed to a torch
+# operation costs as much as a small image.
+Window = list[int]
 
 
-class Window(NamedTuple):
-    """The window of a pooling, each of its sizes (vertical, horizontal), in the order of the schemas."""
-
-    kernel: list[int]
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    ceil_mode: bool
-
-
-def window_of(kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil_mode: bool) -> Window:
+def window_of(kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair = 1) -> Window:
     """The window that public arguments describe; raise TypeError or ValueError unless they do."""
-    kernel = _check.pair("kernel_size", kernel_size, 1)
-    window = Window(
-        kernel,
-        kernel if stride is None else _check.pair("stride", stride, 1),
-        _check.pair("padding", padding, 0),
-        _check.pair("dilation", dilation, 1),
-        bool(ceil_mode),
-    )
-    for size, pad in zip(kernel, window.padding, strict=True):
-        if pad > size // 2:
-            raise ValueError(f"padding: expected at most half of kernel_size, {size // 2}, got {pad}")
-    return window
+    kernel = _pair("kernel_size", kernel_size, 1)
+    strides = kernel if stride is None else _pair("stride", stride, 1)
+    paddings = _pair("padding", padding, 0)
+    dilations = _pair("dilation", dilation, 1)
+    if paddings[0] > kernel[0] // 2 or paddings[1] > kernel[1] // 2:
+        axis = 0 if paddings[0] > kernel[0] // 2 else 1
+        raise ValueError(f"padding: expected at most half of kernel_size, {kernel[axis] // 2}, got {paddings[axis]}")
+    return [*kernel, *strides, *paddings, *dilations]
 
 
-def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+def _pair(name: str, value: Pair, least: int) -> Sequence[int]:
+    # What nearly every call has, before the questions of all others.
+    return (value, value) if type(value) is int and value >= least else _check.pair(name, value, least)
+
+
+def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil_mode: bool) -> int:
     """How many windows fit along an axis; with `ceil_mode` the last may reach beyond the padding, not begin there."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
@@ -49,13 +43,11 @@ def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return count
 
 
-def pooled_sizes(sizes: Sequence[int], window: Window) -> tuple[int, int]:
+def pooled_sizes(sizes: Sequence[int], window: Window, ceil_mode: bool) -> tuple[int, int]:
     """The (height, width) of the result over images whose last two sizes are (H, W)."""
-    height, width = (
-        pooled_size(size, kernel, stride, padding, dilation, window.ceil_mode)
-        for size, kernel, stride, padding, dilation in zip(sizes[-2:], *window[:4], strict=True)
-    )
-    return height, width
+    height, width = sizes[-2:]
+    rows, columns = window[::2], window[1::2]
+    return pooled_size(height, *rows, ceil_mode=ceil_mode), pooled_size(width, *columns, ceil_mode=ceil_mode)
 
 
 def check_image(name: str, image: Tensor) -> None:
@@ -66,25 +58,30 @@ def check_image(name: str, image: Tensor) -> None:
     _check.dtype(name, image, FLOATING, "floating")
 
 
-def check_fits(name: str, sizes: Sequence[int], window: Window) -> None:
+def check_fits(name: str, sizes: Sequence[int], window: Window, ceil_mode: bool) -> None:
     """Raise ValueError unless at least one window fits into images whose last two sizes are (H, W)."""
-    for axis, side in ((0, "height"), (1, "width")):
-        kernel, _, padding, dilation = (values[axis] for values in window[:4])
-        size, least = sizes[axis - 2], max(1, dilation * (kernel - 1) + 1 - 2 * padding)
-        if window.ceil_mode:
-            # A last window that begins inside is enough.
-            least = max(1, least - window.stride[axis] + 1)
+    height, width = sizes[-2:]
+    kernel_y, kernel_x, _, _, padding_y, padding_x, dilation_y, dilation_x = window
+    if (
+        0 < height > (kernel_y - 1) * dilation_y - 2 * padding_y
+        and 0 < width > (kernel_x - 1) * dilation_x - 2 * padding_x
+    ):
+        return
+    for size, side, values in ((height, "height", window[::2]), (width, "width", window[1::2])):
+        kernel, stride, padding, dilation = values
+        # In ceil_mode a last window that begins inside is enough.
+        least = max(1, dilation * (kernel - 1) + 1 - 2 * padding - (stride - 1 if ceil_mode else 0))
         if size < least:
             raise ValueError(f"{name}: expected a {side} of at least {least} for this window, got {size}")
 
 
-def check_backward(grad_output: Tensor, input_size: Sequence[int], window: Window) -> None:
+def check_backward(grad_output: Tensor, input_size: Sequence[int], window: Window, ceil_mode: bool) -> None:
     """Raise unless `grad_output` is what a gradient of the result over an input of this size looks like."""
     check_image("grad_output", grad_output)
     if not isinstance(input_size, (tuple, list)) or len(input_size) != grad_output.ndim:
         raise ValueError(f"input_size: expected {grad_output.ndim} sizes, as many as grad_output has, got {input_size}")
-    check_fits("input_size", input_size, window)
-    expected = (*input_size[:-2], *pooled_sizes(input_size, window))
+    check_fits("input_size", input_size, window, ceil_mode)
+    expected = (*input_size[:-2], *pooled_sizes(input_size, window, ceil_mode))
     if tuple(grad_output.shape) != expected:
         raise ValueError(f"grad_output: expected shape {expected}, got {_check.describe(grad_output)}")
 
