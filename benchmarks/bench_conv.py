@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,23 +33,25 @@ COLUMNS = {"64@56": (64, 56), "128@28": (128, 28), "256@14": (256, 14)}
 
 
 def rows() -> list[Row]:
-    """The canonical names; what is asked is PERFORMANCE.md's, there of a geometric mean over rows."""
+    """The canonical names; what is asked is issue 6's, of a family of rows each."""
     rows = []
+
+    def add(family: str, name: str, asked: float, make: Any) -> None:
+        rows.append(Row(name, make, {"torch": asked}, family=family))
+
     for batch in (1, 8):
         for name, shape in COLUMNS.items():
-            rows.append(Row(f"I2C-{name}-N{batch}", partial(_columns, batch, *shape), {"torch": 2}))
-            rows.append(Row(f"C2I-{name}-N{batch}", partial(_image, batch, *shape), {"torch": 3}))
+            add(f"I2C-N{batch}", f"I2C-{name}-N{batch}", 2, partial(_columns, batch, *shape))
+            add(f"C2I-N{batch}", f"C2I-{name}-N{batch}", 3, partial(_image, batch, *shape))
+        forms = {"": (None, 0.98), "-native": ("native", 0.9), "-prepacked": ("prepacked", 1.1)}
         for name, layer in RESNET50.items():
-            rows.append(Row(f"CONV-R50-{name}-N{batch}", partial(_layer, None, batch, *layer), {"torch": 0.98}))
-            native = partial(_layer, "native", batch, *layer)
-            rows.append(Row(f"CONV-R50-{name}-N{batch}-native", native, {"torch": 0.9}))
-            if batch == 1:
-                rows.append(
-                    Row(f"CONV-R50-{name}-N1-prepacked", partial(_layer, "prepacked", 1, *layer), {"torch": 1.1})
-                )
+            for suffix, (form, asked) in forms.items():
+                if batch == 1 or form != "prepacked":
+                    family = f"CONV-R50-N{batch}{suffix}"
+                    add(family, f"CONV-R50-{name}-N{batch}{suffix}", asked, partial(_layer, form, batch, *layer))
             if layer[3] > 1:
-                unfolded = partial(_layer, "native", batch, *layer, unfolded=True)
-                rows.append(Row(f"CONV-R50-{name}-N{batch}-unfold", unfolded, {"torch": 1.8}))
+                make = partial(_layer, "native", batch, *layer, unfolded=True)
+                add(f"CONV-R50-N{batch}-unfold", f"CONV-R50-{name}-N{batch}-unfold", 1.8, make)
     return rows
 
 

@@ -53,7 +53,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
 def rows() -> list[Row]:
-    """The canonical names; what is asked is issue 7's, there of a geometric mean over rows.
+    """The canonical names; what is asked is issue 7's, of the blocks and of MobileNets' layers as families.
 
     Torch is asked as people write the block, its norms modules of their own, and again ("folded") with the norms folded
     into its convolutions as they are into ours.
@@ -61,13 +61,13 @@ def rows() -> list[Row]:
     found = []
     for name, shape in BLOCKS.items():
         make = partial(_block, 8, *shape)
-        found.append(Row(f"DS-{name}", make, {"torch": 1.6, "torch.compile": 1.1}))
-        found.append(Row(f"DS-{name}-folded", partial(make, folded=True), {"torch": 1.0}))
+        found.append(Row(f"DS-{name}", make, {"torch": 1.6, "torch.compile": 1.1}, family="DS"))
+        found.append(Row(f"DS-{name}-folded", partial(make, folded=True), {"torch": 1.0}, family="DS-folded"))
     for network, layers in (("V1", V1), ("V2", V2)):
         for channels, side, stride, filters in layers:
             name = f"{network}-{channels}@{side}{'s2' if stride == 2 else ''}-{filters}"
             make = partial(_block, 1, channels, side, stride, filters, linear=network == "V2")
-            found.append(Row(f"DS-{name}", make, {"torch": 1.4}))
+            found.append(Row(f"DS-{name}", make, {"torch": 1.4}, family="DS-MobileNet"))
     for batch in (1, 8):
         for layout in LAYOUTS:
             name = f"NET-MobileNetV2-{{}}-N{batch}-{layout}"

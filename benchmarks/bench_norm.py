@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import visionops
-from benchmarks import bench_convert, roofs
+from benchmarks import roofs
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from saved_bytes import saved_bytes
@@ -38,7 +38,7 @@ def rows() -> list[Row]:
         for layout in LAYOUTS:
             make = partial(_norm, "step", layout, channels, size, residual=True)
             found.append(Row(f"BN-{channels}@{size}-add-relu-step-{layout}", make))
-    return [*found, *bench_convert.rows()]
+    return found
 
 
 def _norm(what: str, layout: str, channels: int, size: int, *, residual: bool) -> Workload:

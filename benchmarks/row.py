@@ -133,6 +133,7 @@ def _interleave(ours: Turns, others: dict[str, Turns], benchmark: Any) -> Record
             # pytest-benchmark makes one call more than its rounds
             if done <= ours.rounds and turns.is_due(done, ours.rounds):
                 turns.take()
+        ours.warm()
 
     # Of a single call it would keep the result alive through everyone else's turn.
     target = ours.call if ours.iterations > 1 else partial(_discard, ours.call)

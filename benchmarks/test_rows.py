@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 
-from benchmarks import (
-    bench_boxes,
-    bench_conv,
-    bench_depthwise,
-    bench_norm,
-    bench_pool,
-    bench_rescoring,
-    bench_roi,
-    bench_suppression,
-)
+import benchmarks
 from benchmarks.row import Plan, Record, Row, measure
 
-ROOMS = (
-    bench_boxes,
-    bench_conv,
-    bench_depthwise,
-    bench_norm,
-    bench_pool,
-    bench_rescoring,
-    bench_roi,
-    bench_suppression,
-)
+ROOMS = [
+    import_module(f"benchmarks.{module.name}")
+    for module in iter_modules(benchmarks.__path__)
+    if module.name.startswith("bench_")
+]
 
 # torch.compile and old peers warn; the suite's rule that warnings are errors is about our own code.
 pytestmark = pytest.mark.filterwarnings("ignore")

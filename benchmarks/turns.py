@@ -10,7 +10,8 @@ import numpy as np
 
 Call = Callable[[], Any]
 
-TURN = 1e-2  # seconds: a call shorter than this is repeated within its turn, in caches that are then its own
+TURN = 1e-3  # seconds: a call shorter than this is repeated within its turn
+WARMED = 0.1  # seconds: before its turn a call shorter than this is made once untimed, to have caches of its own
 MOST_ROUNDS = 50
 
 
@@ -23,6 +24,7 @@ class Turns:
         self.samples: list[float] = []
         for _ in range(5 if seconds < TURN * 100 else 0):
             seconds = min(seconds, timed(call)[0])
+        self.is_warmed = seconds < WARMED
         self.iterations = max(1, round(TURN / seconds))
         self.rounds = min(MOST_ROUNDS, max(1 if seconds > budget else 3, int(share / (seconds * self.iterations))))
 
@@ -30,8 +32,14 @@ class Turns:
         """The first call was too long to repeat: it is the sample."""
         self.samples, self.rounds = [seconds], 0
 
+    def warm(self) -> None:
+        """What the others left in the caches and in the allocator is no part of a call's time."""
+        if self.is_warmed:
+            self.call()
+
     def take(self) -> None:
         """One turn. Each result is freed before the next call, as in a program that uses it and goes on."""
+        self.warm()
         start = perf_counter()
         for _ in range(self.iterations):
             self.call()

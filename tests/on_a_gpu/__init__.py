@@ -1,4 +1,4 @@
-"""What the tests call on a GPU, a module per room: every call runs on another stream, in a graph, and without a wait."""
+"""What the tests call on a GPU, a module per room: each on another stream, in a graph, and without a wait."""
 
 from __future__ import annotations
 
