@@ -6,6 +6,7 @@ namespace visionops {
 namespace {
 
 constexpr int64_t kItemsEnough = 64;  // of a gradient by a weight, to keep threads busy
+constexpr int64_t kMostParts = 8;
 
 // Seen from an axis over the result: phase `phase` of `stride` of them is the window of the adjoint over the positions.
 Axis adjoint(const Axis& axis, int64_t phase) {
@@ -62,7 +63,7 @@ void run_depthwise_weight(const ConvolutionProblem& problem, void* grad_weight) 
   depthwise_weight_total(problem, data, grad_weight);
 }
 
-// A small gradient is summed image by image, or few threads would have all the work.
+// A small gradient is summed over parts of the images, or few threads would have all the work.
 void run_weight(const ConvolutionProblem& problem, void* grad_weight) {
   const int64_t items = convolution_weight_items(problem);
   const bool wide = problem.dtype == DType::f64;
@@ -71,22 +72,24 @@ void run_weight(const ConvolutionProblem& problem, void* grad_weight) {
              [&](int64_t begin, int64_t end) { convolution_weight(problem, grad_weight, scratch(), begin, end); });
     return;
   }
+  const int64_t parts = problem.batch < kMostParts ? problem.batch : kMostParts;
   const int64_t count = problem.groups * problem.weight_strides.group, size = wide ? sizeof(double) : sizeof(float);
   const int64_t pixels = problem.groups * problem.in_channels * problem.y.size * problem.x.size;
   const int64_t results = problem.groups * problem.out_channels * problem.y.positions * problem.x.positions;
-  Tensor sums = empty({problem.batch, count}, wide ? ScalarType::Double : ScalarType::Float);
+  Tensor sums = empty({parts, count}, wide ? ScalarType::Double : ScalarType::Float);
   char* data = static_cast<char*>(sums.mutable_data_ptr());
-  parallel(problem.batch * items, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t image = begin / items; image * items < end; ++image) {
-      ConvolutionProblem one = problem;
-      one.batch = 1;
-      one.image = static_cast<const char*>(problem.image) + image * pixels * size;
-      one.out = static_cast<char*>(problem.out) + image * results * size;
-      const int64_t from = begin - image * items, to = end - image * items;
-      convolution_weight(one, data + image * count * size, scratch(), from > 0 ? from : 0, to < items ? to : items);
+  parallel(parts * items, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin / items; part * items < end; ++part) {
+      const int64_t image = problem.batch * part / parts;
+      ConvolutionProblem some = problem;
+      some.batch = problem.batch * (part + 1) / parts - image;
+      some.image = static_cast<const char*>(problem.image) + image * pixels * size;
+      some.out = static_cast<char*>(problem.out) + image * results * size;
+      const int64_t from = begin - part * items, to = end - part * items;
+      convolution_weight(some, data + part * count * size, scratch(), from > 0 ? from : 0, to < items ? to : items);
     }
   });
-  sum_parts(data, problem.dtype, problem.batch, count, grad_weight);
+  sum_parts(data, problem.dtype, parts, count, grad_weight);
 }
 
 Tensor conv2d_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
