@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import visionops
-from visionops._op import EMULATED, REGISTRY, Backend, Public
+from visionops._backend import EMULATED, Backend
+from visionops._op import REGISTRY, Public
 from visionops.testing import Case
 
 visionops.__all__  # noqa: B018 (fills REGISTRY)

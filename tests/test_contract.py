@@ -23,7 +23,7 @@ from contract import (
     tensors,
     to_numpy,
 )
-from visionops._op import EMULATED, INTERPRETED, NATIVE, TRITON
+from visionops._backend import EMULATED, INTERPRETED, NATIVE, TRITON
 from visionops.testing import Case, compare
 
 # Operations whose gradient is by definition not that of their value; their rooms test it.

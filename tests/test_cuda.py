@@ -9,7 +9,7 @@ from torch import Tensor
 import visionops
 from on_a_gpu import GpuCall, conv, norm, pool, roi, suppression
 from visionops import batched_nms, box_iou, nms
-from visionops._op import HAS_TRITON
+from visionops._backend import HAS_TRITON
 from visionops.suppression.nms import NMS
 
 WHY_NOT = NMS.backends[0].why_not(NMS, "cuda", torch.float32) if torch.cuda.is_available() else "there is no GPU"

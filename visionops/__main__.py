@@ -14,7 +14,8 @@ import torch
 
 import visionops
 from visionops import _native
-from visionops._op import EMULATED, REGISTRY
+from visionops._backend import EMULATED
+from visionops._op import REGISTRY
 
 _RAN_ON = Path(__file__).parent / "ran_on.json"
 

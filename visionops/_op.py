@@ -1,4 +1,4 @@
-"""Op, Backend and REGISTRY: how an operation is declared, chosen and differentiated. The only user of torch.library.
+"""Op and REGISTRY: how an operation is declared, how its backend is chosen and how it is differentiated.
 
 An `Op` stands for one schema. Each of its backends is a torch operation of its own, `visionops::<op>_<backend>`, so
 that a trace names what ran. The public functions that an Op serves join REGISTRY by its decorator `public`; tests,
@@ -7,19 +7,15 @@ benchmarks, `python -m visionops` and the README's table all read from there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
-from inspect import signature
 from typing import Any, TypeVar
 
 import torch
 from torch.autograd import forward_ad
 
-from visionops import _native
+from visionops._backend import ATEN, EMULATED, NATIVE, TRITON, Backend, define_aten, define_triton
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # What computes alone, and what can be differentiated as well.
@@ -58,66 +54,6 @@ def indices_of_unknown_number(like: torch.Tensor) -> torch.Tensor:
     """For shape rules: int64 indices, as many as values decide, possibly none."""
     size = torch.library.get_ctx().new_dynamic_size()
     return like.new_empty((size,), dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One implementation of an operation.
-
-    Attributes:
-        name: "native" for C++ and CUDA C++, "triton" for Triton, "aten" for torch's own.
-        why_not: Why it cannot run an operation for a device type and dtype, or None. It sees nothing else, so that the
-            choice is made once for each and holds under tracing.
-    """
-
-    name: str
-    why_not: Callable[[Op, str, torch.dtype], str | None]
-
-
-def _native_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
-    if device == "cpu":
-        return _native.WHY_NOT_CPU
-    if device == "cuda":
-        return _native.WHY_NOT_CUDA or (None if op.has_cuda_kernel else "it has no CUDA C++ kernel")
-    return f"no kernel for device {device}"
-
-
-def _triton_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
-    if not HAS_TRITON:
-        return "triton is not installed"
-    if device == "cpu":
-        return None if INTERPRETED else "on the CPU it is only interpreted, with TRITON_INTERPRET=1"
-    if device == "cuda":
-        return None if torch.cuda.is_available() else "torch sees no GPU"
-    return f"no kernel for device {device}"
-
-
-def _emulated_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
-    return None if device == "cpu" else "it stands for a GPU on the CPU"
-
-
-def _aten_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
-    return None
-
-
-HAS_TRITON = find_spec("triton") is not None
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
-# Registering a Triton operation imports triton, which takes longer than all else: not where it cannot run.
-_TRITON_RUNS = HAS_TRITON and (INTERPRETED or torch.cuda.is_available())
-
-# Rooms whose result is a decision: torch would trace into their Triton kernels and launch them with multiply and add
-# fused, and another box might stay.
-_DECISIONS = frozenset({"suppression"})
-
-NATIVE = Backend("native", _native_why_not)
-# The implementation is the function of the operation's name in visionops/<room>/triton_kernels.py.
-TRITON = Backend("triton", _triton_why_not)
-# Torch's own operation, where a vendor's library behind it wins: the function of the operation's name in
-# visionops/<room>/aten.py.
-ATEN = Backend("aten", _aten_why_not)
-# The CUDA C++ kernels on an emulated GPU, for tests: every operation has it whose emulation is loaded.
-EMULATED = Backend("emulated", _emulated_why_not)
 
 
 @dataclass(frozen=True)
@@ -193,10 +129,10 @@ class Op:
         self._functions: dict[str, _Pair] = {}
         for backend in self.backends:
             qualified = f"visionops::{name}_{backend.name}"
-            if backend is TRITON and _TRITON_RUNS:
-                _define_triton(qualified, name, fake)
+            if backend is TRITON:
+                define_triton(qualified, name, fake)
             if backend is ATEN:
-                _define_aten(f"{name}_aten", name, fake)
+                define_aten(f"{name}_aten", name, fake)
             if not hasattr(torch.ops.visionops, f"{name}_{backend.name}"):
                 continue  # its library is absent; why_not says so
             raw = getattr(torch.ops.visionops, f"{name}_{backend.name}").default
@@ -266,37 +202,6 @@ class Op:
 def _has_cuda_kernel(qualified: str) -> bool:
     name = qualified.removeprefix("visionops::")
     return hasattr(torch.ops.visionops, name) and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CUDA")
-
-
-def _in_room(module: str, name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of an operation's name in a module of its room, imported when it is first called."""
-    room = fake.__module__.split(".")[1]
-
-    def implementation(*args: Any) -> Any:
-        return getattr(import_module(f"visionops.{room}.{module}"), name)(*args)
-
-    # The schema is read from the signature, which is that of the shape rule.
-    implementation.__signature__ = signature(fake, eval_str=True)  # type: ignore[attr-defined]
-    return implementation
-
-
-def _define_triton(qualified: str, name: str, fake: Callable[..., Any]) -> None:
-    # What is interpreted cannot be traced into, and what decides must not be.
-    opaque = INTERPRETED or fake.__module__.split(".")[1] in _DECISIONS
-    register = torch.library.custom_op if opaque else torch.library.triton_op
-    register(qualified, _in_room("triton_kernels", name, fake), mutates_args=())
-
-
-_ATEN_LIBRARY = torch.library.Library("visionops", "FRAGMENT")  # type: ignore[no-untyped-call]
-
-
-def _define_aten(operation: str, name: str, fake: Callable[..., Any]) -> None:
-    # A custom_op would cost as much as a small convolution.
-    implementation = _in_room("aten", name, fake)
-    if not hasattr(torch.ops.visionops, operation):  # the library may have it, with a kernel for the CPU
-        schema = operation + torch.library.infer_schema(implementation, mutates_args=())
-        _ATEN_LIBRARY.define(schema)  # type: ignore[no-untyped-call]
-    _ATEN_LIBRARY.impl(operation, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 
 _NUMBERS = frozenset({int, float, bool})

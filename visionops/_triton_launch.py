@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.library import wrap_triton
 
-from visionops._op import INTERPRETED
+from visionops._backend import INTERPRETED
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from contract import DTYPES, cases_of, tensors
-from visionops._op import INTERPRETED, REGISTRY, TRITON
+from visionops._backend import INTERPRETED, TRITON
+from visionops._op import REGISTRY
 from visionops.norm.cases import ACTIVATIONS
 from visionops.testing import Case
 

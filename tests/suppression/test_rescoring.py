@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionops import fast_nms, mask_iou, mask_matrix_nms, matrix_nms, nms, soft_nms
-from visionops._op import INTERPRETED
+from visionops._backend import INTERPRETED
 from visionops.boxes.random_boxes import clustered_boxes
 
 BOXES = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 9, 1]])

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from visionops import _check
+from visionops._backend import NATIVE, TRITON
 from visionops._codes import IOU_MODES
-from visionops._op import NATIVE, NUMBERS, ONCE, TRITON, Gradient, Op, result_dtype, vmap_leading
+from visionops._op import NUMBERS, ONCE, Gradient, Op, result_dtype, vmap_leading
 
 
 def _fake(boxes1: Tensor, boxes2: Tensor, mode: int, aligned: bool, pixel_offset: int) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import NATIVE, NUMBERS, TRITON, Op
+from visionops._backend import NATIVE, TRITON
+from visionops._op import NUMBERS, Op
 
 
 def _fake(masks1: Tensor, masks2: Tensor) -> Tensor:

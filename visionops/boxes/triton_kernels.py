@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from visionops._op import INTERPRETED, result_dtype
+from visionops._backend import INTERPRETED
+from visionops._op import result_dtype
 from visionops._triton_launch import launch
 from visionops.boxes.triton_masks import mask_iou as mask_iou
 from visionops.boxes.triton_pair import coordinate_gradient, load_boxes, measure, pair_gradient, pair_value

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from visionops._op import INTERPRETED
+from visionops._backend import INTERPRETED
 from visionops._triton_launch import launch
 
 # The interpreter takes as long for a small block as for a large one.

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from visionops import _check
+from visionops._backend import ATEN, NATIVE, TRITON
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import ATEN, NATIVE, ONCE, TRITON, Gradient, Op, batch_first, needs_autograd
+from visionops._op import ONCE, Gradient, Op, batch_first, needs_autograd
 from visionops.conv.window import positions
 
 # Their slope shows in their result; of the others the value before is computed again.

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from visionops import _check
+from visionops._backend import NATIVE, TRITON
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
-from visionops._op import NATIVE, TRITON, Op, needs_autograd
+from visionops._op import Op, needs_autograd
 from visionops.conv.conv2d import conv2d
 from visionops.conv.convolution import CONV2D, check_weight, preferred
 from visionops.conv.window import image, padding_of, positions

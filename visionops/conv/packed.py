@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visionops._backend import NATIVE
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
-from visionops._op import NATIVE, Op, needs_autograd
+from visionops._op import Op, needs_autograd
 from visionops.conv.convolution import preferred
 from visionops.conv.window import padding_of, positions, steps
 

@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from visionops._backend import INTERPRETED
 from visionops._layout import is_channels_last
-from visionops._op import INTERPRETED
 from visionops._triton_launch import launch
 from visionops.conv.triton_products import activation_kernel, depthwise_kernel, product_kernel, weight_kernel
 from visionops.conv.triton_separable import separable_kernel

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from visionops import _check
+from visionops._backend import NATIVE, TRITON
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import FLOATING, NATIVE, ONCE, TRITON, Gradient, Op, needs_autograd
+from visionops._op import FLOATING, ONCE, Gradient, Op, needs_autograd
 from visionops.norm.fold_batch_norm import check_channels
 
 # Their slope has two values: one bit an element is all that backward needs of what the activation saw.

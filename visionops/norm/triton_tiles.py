@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from visionops._backend import INTERPRETED
 from visionops._layout import is_channels_last
-from visionops._op import INTERPRETED
 from visionops.norm.fused_batch_norm import COLUMNS
 
 # Elements of a tile. The interpreter takes as long for a small one as for a large one.

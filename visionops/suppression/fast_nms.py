@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import NATIVE, TRITON, Op
+from visionops._backend import NATIVE, TRITON
+from visionops._op import Op
 from visionops.suppression._call import check_candidates, classes_of, nms_fake, nms_padded_fake, vmap_images
 
 FAST_NMS = Op("fast_nms", fake=nms_fake, backends=(NATIVE, TRITON))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from visionops import _check
+from visionops._backend import NATIVE, TRITON
 from visionops._codes import MATRIX_NMS_KERNELS
-from visionops._op import FLOATING, NATIVE, NUMBERS, TRITON, Op
+from visionops._op import FLOATING, NUMBERS, Op
 from visionops.suppression._call import (
     check_candidates,
     check_classes,

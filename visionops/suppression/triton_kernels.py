@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from visionops._op import INTERPRETED
+from visionops._backend import INTERPRETED
 from visionops._triton_launch import launch
 from visionops.boxes.triton_masks import WORD_BLOCK, pack
 from visionops.suppression.triton_overlap import find_decay, find_worst
