@@ -50,6 +50,8 @@ def rows() -> list[Row]:
             Row(f"POOL-avg7-{layout}", partial(_avg, (32, 2048, 7, 7), LAST, layout)),
             Row(f"POOL-avg7-backward-{layout}", partial(_avg_backward, (32, 2048, 7, 7), LAST, layout)),
             Row(f"POOL-global-avg-{layout}", partial(_global_avg, (32, 2048, 7, 7), layout)),
+            Row(f"POOL-pyramid-{layout}", partial(_pyramid, (16, 256, 13, 13), layout)),
+            Row(f"POOL-one-image-max-backward-{layout}", partial(_max_backward, (1, 64, 112, 112), STEM, layout)),
         ]
     return [*found, Row("POOL-small-max", partial(_max, (1, 8, 8, 8), STEM, "NCHW"))]
 
@@ -139,6 +141,17 @@ def _global_avg(shape: tuple[int, ...], layout: str) -> Workload:
     )
 
 
+def _pyramid(shape: tuple[int, ...], layout: str) -> Workload:
+    """The three levels of spatial pyramid pooling."""
+    x = _images(shape, layout)
+    pooled = torch.nn.functional.adaptive_max_pool2d
+    return Workload(
+        partial(visionops.spatial_pyramid_pool, x),
+        {"torch": lambda: torch.cat([pooled(x, level).flatten(1) for level in (1, 2, 4)], 1)},
+        partial(_gate_of_pyramid, x),
+    )
+
+
 def _some_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, min(GATED_PLANES, shape[1]), *shape[2:])
 
@@ -149,3 +162,8 @@ def _gate(witness: Callable[..., Any], inputs: list[Tensor], terms: int, result:
     compare(result.detach()[-1:, :GATED_PLANES].double().numpy(), witness(*some), "float32", terms)
     planes = result.shape[0] * result.shape[1]
     return f"reference on {GATED_PLANES} of {planes:,} planes"
+
+
+def _gate_of_pyramid(x: Tensor, result: Tensor) -> str:
+    np.testing.assert_array_equal(result[-1:].numpy(), reference.spatial_pyramid_pool(x[-1:].contiguous().numpy()))
+    return f"reference on 1 of {len(x)} images"

@@ -68,16 +68,15 @@ class RowSums {
     for (int64_t i = 0; i < count; ++i) columns[i] += row[i];
   }
 
+  /// Channels are few here, most often one.
   void finish(int64_t q, int64_t rows, int64_t channels) {
     const AdaptiveBin bin(shape_.x, q);
-    C* const __restrict sums = sums_ + q * channels;
-    for (int64_t i = 0; i < channels; ++i) sums[i] = 0;
-    for (int64_t x = bin.begin; x < bin.end; ++x) {
-      const C* const __restrict column = columns_ + x * channels;
-      for (int64_t i = 0; i < channels; ++i) sums[i] += column[i];
-    }
     const auto count = static_cast<C>(rows * (bin.end - bin.begin));
-    for (int64_t i = 0; i < channels; ++i) sums[i] /= count;
+    for (int64_t i = 0; i < channels; ++i) {
+      C sum = 0;
+      for (int64_t x = bin.begin; x < bin.end; ++x) sum += columns_[x * channels + i];
+      sums_[q * channels + i] = sum / count;
+    }
   }
 
   void store(int64_t place, int64_t channels, T* output) const {
@@ -102,8 +101,6 @@ class RowMaxima {
         columns_(scratch.take<C>(shape.x.in * channels)),
         rows_(scratch.take<I>(shape.x.in * channels)),
         best_(scratch.take<C>(shape.x.out * channels)),
-        best_rows_(scratch.take<I>(channels)),
-        best_columns_(scratch.take<I>(channels)),
         indices_(scratch.take<int64_t>(shape.x.out * channels)) {}
 
   void start(const C* row, int64_t y, int64_t count) { fold<true>(row, y, count); }
@@ -113,30 +110,22 @@ class RowMaxima {
   /// The columns of a bin each have their best; of equal ones the upper, then the left counts, of NaNs the other.
   void finish(int64_t q, int64_t, int64_t channels) {
     const AdaptiveBin bin(shape_.x, q);
-    C* const __restrict best = best_ + q * channels;
-    I* const __restrict best_rows = best_rows_;
-    I* const __restrict best_columns = best_columns_;
-    const C* const __restrict first = columns_ + bin.begin * channels;
-    const I* const __restrict first_rows = rows_ + bin.begin * channels;
-    for (int64_t i = 0; i < channels; ++i) best[i] = first[i];
-    for (int64_t i = 0; i < channels; ++i) best_rows[i] = first_rows[i];
-    for (int64_t i = 0; i < channels; ++i) best_columns[i] = static_cast<I>(bin.begin);
-    for (int64_t x = bin.begin + 1; x < bin.end; ++x) {
-      const C* const __restrict values = columns_ + x * channels;
-      const I* const __restrict rows = rows_ + x * channels;
-      const I number = static_cast<I>(x);
-      for (int64_t i = 0; i < channels; ++i) {
-        const C value = values[i], most = best[i];
-        const I row = rows[i], most_row = best_rows[i];
-        const bool above = row < most_row;
-        const bool better = (value > most) | ((value == most) & above) | ((value != value) & ((most == most) | !above));
-        best[i] = better ? value : most;
-        best_rows[i] = better ? row : most_row;
-        best_columns[i] = better ? number : best_columns[i];
-      }
-    }
     for (int64_t i = 0; i < channels; ++i) {
-      indices_[q * channels + i] = static_cast<int64_t>(best_rows[i]) * shape_.x.in + best_columns[i];
+      int64_t column = bin.begin;
+      C most = columns_[column * channels + i];
+      I most_row = rows_[column * channels + i];
+      for (int64_t x = bin.begin + 1; x < bin.end; ++x) {
+        const C value = columns_[x * channels + i];
+        const I row = rows_[x * channels + i];
+        const bool above = row < most_row;
+        if ((value > most) | ((value == most) & above) | ((value != value) & ((most == most) | !above))) {
+          most = value;
+          most_row = row;
+          column = x;
+        }
+      }
+      best_[q * channels + i] = most;
+      indices_[q * channels + i] = static_cast<int64_t>(most_row) * shape_.x.in + column;
     }
   }
 
@@ -157,8 +146,6 @@ class RowMaxima {
   C* columns_;
   I* rows_;
   C* best_;
-  I* best_rows_;
-  I* best_columns_;
   int64_t* indices_;
 };
 

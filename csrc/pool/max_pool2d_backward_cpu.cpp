@@ -132,13 +132,16 @@ MaxGradients<T, O> gradients(Tag<MaxGradients<T, O>>, const PoolShape& shape, co
   return {shape, static_cast<const T*>(grad), static_cast<const O*>(offsets), static_cast<T*>(grad_input)};
 }
 
+// A function for each kernel: in one for all of them the compiler keeps hardly a vector in a register.
 template <class Kernel, class T, class O>
-void run_items(Kernel& kernel, const PoolCut& cut, const MaxGradients<T, O>& at, int64_t begin, int64_t end) {
+[[gnu::noinline]] void run_items(Kernel& kernel, const PoolCut& cut, const MaxGradients<T, O>& at, int64_t begin,
+                                 int64_t end) {
   for (int64_t index = begin; index < end; ++index) kernel.run(cut.item(index), at);
 }
 
 template <class T, class O>
-void run_items(Sending<T, O>& kernel, const PoolCut& cut, const MaxGradients<T, O>& at, int64_t begin, int64_t end) {
+[[gnu::noinline]] void run_items(Sending<T, O>& kernel, const PoolCut& cut, const MaxGradients<T, O>& at, int64_t begin,
+                                 int64_t end) {
   int64_t index = begin;
   for (; end - index >= kernel.together() && kernel.together() > 1; index += kernel.together()) {
     kernel.run_together(cut.item(index), at);

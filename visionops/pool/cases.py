@@ -106,6 +106,7 @@ def max_pool2d_backward() -> list[Case]:
     return [
         *cases,
         Case("wild-offsets", (rng.normal(size=shape), wild, (2, 3, 12, 13)), STEM, terms=4),
+        Case("wild-offsets-2x2", (rng.normal(size=shape), wild, (2, 3, 12, 15)), {"kernel_size": 2}),
         Case(
             "wild-int32-offsets",
             (rng.normal(size=(1, 1, 2, 6)), np.tile(limits, (1, 1, 2, 1)), (1, 1, 2, 262)),
