@@ -142,14 +142,22 @@ struct PlaneSearch {
 
   bool is_empty(int64_t p) const { return roi.row_begin[p] >= roi.row_end[p]; }
 
+  bool has_nan(const C* output) const {
+    const int64_t count = problem.pooled_height * problem.pooled_width;
+    Lanes<C> sum{};
+    for (int64_t i = 0; i < count; i += kLanes<C>) {
+      const Lanes<C> some = load(output + i, static_cast<int>(count - i < kLanes<C> ? count - i : kLanes<C>));
+      sum += some != some ? some : Lanes<C>{};
+    }
+    return any_nan<C>(sum);
+  }
+
   /// Of each column of each bin's rows: the greatest, and the place of its first pixel, counted in the order of the
-  /// plane from the window's corner. Returns whether there is no NaN.
-  bool find_rows(const T* corner) const {
+  /// plane from the window's corner. There is no NaN.
+  void find_rows(const T* corner) const {
     const int64_t width = part.level.width, top = roi.row_begin[0];
     Whole<C> lane;
     for (int i = 0; i < kLanes<C>; ++i) lane[i] = static_cast<Row>(i);
-    // A NaN in a sum stays. Infinities may make one as well: then more is done than needed.
-    Lanes<C> sum{};
     for (int64_t p = begin; p < end; ++p) {
       if (is_empty(p)) continue;
       for (int64_t x = 0; x < columns; x += kLanes<C>) {
@@ -158,19 +166,16 @@ struct PlaneSearch {
         const int64_t last = (roi.row_end[p] - top) * width;
         Lanes<C> most = load(corner + first, count);
         Whole<C> row = Whole<C>{} + static_cast<Row>(first);
-        sum += most;
         for (first += width; first < last; first += width) {
           const Lanes<C> value = load(corner + first, count);
           const Whole<C> take = value > most;
           most = take ? value : most;
           row = take ? Whole<C>{} + static_cast<Row>(first) : row;
-          sum += value;
         }
         store(scratch.most + p * scratch.columns + x, most);
         scratch.place[(p * scratch.columns + x) / kLanes<C>] = row + lane;
       }
     }
-    return !any_nan<C>(sum);
   }
 
   /// Of bins [p, p + count) the places of their first pixels that are `output`, by lanes over bins of a row.
@@ -199,13 +204,15 @@ struct PlaneSearch {
   void add(const T* plane, const C* output, const C* grad, C* sums) const {
     const int64_t bins = problem.pooled_width, width = part.level.width;
     const int64_t corner = roi.row_begin[0] * width + left;
-    if (!folds_all || !find_rows(plane + corner)) {
+    // A NaN in the window is one in the result.
+    if (!folds_all || has_nan(output)) {
       for (int64_t p = begin; p < end; ++p) {
         if (is_empty(p)) continue;
         add_row_of_each_bin(problem, roi, p, part, plane, output + p * bins, grad + p * bins, scratch, sums);
       }
       return;
     }
+    find_rows(plane + corner);
     int64_t p = begin;
     for (; p + 7 <= end; p += 7) find_bins<7>(p, output);
     for (; p < end; ++p) find_bins<1>(p, output);

@@ -57,7 +57,7 @@ struct PlaneWindow {
   bool take_rows(const T* plane) const {
     const int64_t width = problem.levels[0].width;
     // A NaN in a sum stays. Infinities may make one as well: then more is done than needed.
-    Lanes<C> sum{};
+    Lanes<C> all{};
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
       const int64_t first = roi.row_begin[p], last = roi.row_end[p];
       if (first >= last) continue;
@@ -65,17 +65,17 @@ struct PlaneWindow {
       for (int64_t x = left; x < right; x += kLanes<C>) {
         const int count = static_cast<int>(right - x < kLanes<C> ? right - x : kLanes<C>);
         const T* from = plane + first * width + x;
-        Lanes<C> most = load(from, count);
-        sum += most;
+        Lanes<C> most = load(from, count), sum = most;
         for (int64_t y = first + 1; y < last; ++y) {
           const Lanes<C> value = load(from += width, count);
           most = greater<among, C>(most, value);
           sum += value;
         }
+        all += sum;
         store(row + x - left, most);
       }
     }
-    return among == Among::all || !any_nan<C>(sum);
+    return among == Among::all || !any_nan<C>(all);
   }
 
   /// Bins [p, p + count) by lanes over bins of a row.
