@@ -11,6 +11,7 @@
 #include <functional>
 
 #define __global__
+#define __grid_constant__
 #define __device__
 #define __host__
 #define VISIONOPS_SHARED(Type, name) Type& name = *static_cast<Type*>(emulation::shared(sizeof(Type), __LINE__))

@@ -67,9 +67,10 @@ struct LevelSums {
 };
 
 /// Several blocks per RoI, whose threads take turns at the values of its window: what the RoI gives to one is formed
-/// first, and added once.
+/// first, and added once. A grid constant, or the addresses would be copied to each thread's own memory.
 template <class T>
-__global__ void add_windows(RoiCall call, Tables<Compute<T>> tables, RoiResult grad, LevelSums<Compute<T>> sums) {
+__global__ void add_windows(RoiCall call, Tables<Compute<T>> tables, RoiResult grad,
+                            const __grid_constant__ LevelSums<Compute<T>> sums) {
   using C = Compute<T>;
   const RoiProblem& problem = call.problem;
   const int64_t k = blockIdx.x % problem.rois, map = tables.map[k];
