@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import visionops
 from visionops._backend import EMULATED, Backend
@@ -136,3 +137,16 @@ def _values(case: Case) -> list[Any]:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.float64
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of this library's torch operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "visionops":
+            self.calls.append((func, args))
+        return func(*args, **(kwargs or {}))

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from contract import (
     DTYPES,
     TARGETS,
+    Recorder,
     Target,
     arrays,
     cases_of,
@@ -91,23 +91,10 @@ def _floating(args: list[Any]) -> list[int]:
     return [i for i, a in enumerate(args) if isinstance(a, torch.Tensor) and a.dtype == torch.float64]
 
 
-class _Recorder(TorchDispatchMode):
-    """Keeps the calls of this library's torch operations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "visionops":
-            self.calls.append((func, args))
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("target", targets())
 def test_opcheck(target: Target) -> None:
     args, kwargs = _smooth_call(target)
-    with _Recorder() as recorder:
+    with Recorder() as recorder:
         for i in _floating(args):
             args[i].requires_grad_()
         result = outputs(target(*args, **kwargs))[0]

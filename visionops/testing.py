@@ -32,6 +32,9 @@ class Case:
 # Relative error allowed of a value whose magnitude is about 1, per dtype of the result: a few roundings of it.
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 
+# The same of a gradient whose input was rebuilt from an output, over the largest value of the gradient.
+REBUILT = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
 
 def compare(actual: NDArray[Any], expected: NDArray[Any], dtype: str, terms: int = 1) -> None:
     """Raise AssertionError unless `actual` is `expected`: exactly if integers, else within the tolerance.

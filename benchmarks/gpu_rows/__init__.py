@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -25,4 +25,4 @@ class GpuRow:
     ours: Callable[..., Any]
     peers: dict[str, Callable[..., Any]]
     inputs: list[Tensor]
-    tolerance: float = field(default=1e-5)
+    tolerance: float = 1e-5

@@ -30,9 +30,9 @@ Tensor conv2d_aten_op(const Tensor& input, const Tensor& weight, const std::opti
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution(image.get(), filters.get(), bias ? &shift : nullptr,
                                                            stride.data(), 2, sides, 2, dilation.data(), 2, 0, none, 2,
                                                            groups, &handle));
-  const Tensor out = in_layout(Tensor(handle), last);
+  Tensor out = in_layout(Tensor(handle), last);
   if (activation != 0) {
-    void* values = const_cast<void*>(out.const_data_ptr());
+    void* values = out.mutable_data_ptr();
     parallel(out.numel(), kValuesPerTask, [&](int64_t begin, int64_t end) {
       activate(values, dtype_of(out), static_cast<Activation>(activation), begin, end);
     });

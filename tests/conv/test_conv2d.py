@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from contract import Recorder
 from visionops import conv2d, conv_transpose2d, im2col_conv2d
 from visionops._codes import ACTIVATIONS
 from visionops.conv import aten
@@ -123,16 +123,9 @@ def test_gradients_through_every_activation(activation: str, backend: str, layou
 
 def ran(*args: Any, **kwargs: Any) -> list[str]:
     """The operations of this library that a call of conv2d runs."""
-
-    class Recorder(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            names.append(func.name())
-            return func(*args, **(kwargs or {}))
-
-    names: list[str] = []
-    with Recorder():
+    with Recorder() as recorder:
         conv2d(*args, **kwargs)
-    return [name for name in names if name.startswith("visionops::")]
+    return [operation.name() for operation, _ in recorder.calls]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

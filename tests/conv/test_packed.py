@@ -15,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from contract import Recorder
 from visionops import _native, conv2d
 from visionops._codes import ACTIVATIONS
 from visionops.conv import reference
@@ -34,15 +34,9 @@ def packed(*arguments: Any, **kwargs: Any) -> Conv2d:
 
 
 def ran(module: Conv2d, input: Tensor) -> list[str]:
-    class Recorder(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            names.append(func.name())
-            return func(*args, **(kwargs or {}))
-
-    names: list[str] = []
-    with Recorder():
+    with Recorder() as recorder:
         module(input)
-    return [name for name in names if name.startswith("visionops::")]
+    return [operation.name() for operation, _ in recorder.calls]
 
 
 @st.composite

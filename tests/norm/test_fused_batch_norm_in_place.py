@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from contract import DTYPES
 from visionops import fused_batch_norm, fused_batch_norm_
 from visionops.norm.cases import ACTIVATIONS
-
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+from visionops.testing import REBUILT
 
 
 @settings(deadline=None, max_examples=100)
@@ -53,7 +52,7 @@ def test_is_the_same_function(data: st.DataObject) -> None:
             assert torch.equal(got, wanted)
         else:
             scale = max(1.0, float(wanted.abs().max()))
-            torch.testing.assert_close(got, wanted, rtol=0, atol=scale * TOLERANCES[dtype])
+            torch.testing.assert_close(got, wanted, rtol=0, atol=scale * REBUILT[str(dtype).removeprefix("torch.")])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -58,6 +58,18 @@ def _piece_count(run, repeat, repeats, alongs, pixels, RUN: tl.constexpr, LAST: 
 
 
 @triton.jit
+def _pieces(
+    first, channel, channels, repeats, runs, alongs, pixels,
+    RUN: tl.constexpr, LAST: tl.constexpr, PIECES: tl.constexpr,
+):  # fmt: skip
+    """Of the moments from `first` on: which there are, of how many elements each is, and where they lie."""
+    piece = first + tl.arange(0, PIECES)
+    mask = (piece < runs * repeats)[:, None] & (channel < channels)[None, :]
+    weight = _piece_count(piece // repeats, piece % repeats, repeats, alongs, pixels, RUN, LAST).to(tl.float64)
+    return mask, weight, piece.to(tl.int64)[:, None] * channels + channel[None, :]
+
+
+@triton.jit
 def statistics_kernel(
     means, squares, mean, var, kept_mean, kept_var, running_mean, running_var, moved_mean, moved_var,
     channels, repeats, runs, alongs, pixels, count,
@@ -72,22 +84,14 @@ def statistics_kernel(
     total = tl.zeros([CHANNELS], tl.float64)
     first = 0
     while first < runs * repeats:
-        piece = first + tl.arange(0, PIECES)
-        run, repeat = piece // repeats, piece % repeats
-        mask = (piece < runs * repeats)[:, None] & (channel < channels)[None, :]
-        weight = _piece_count(run, repeat, repeats, alongs, pixels, RUN, LAST).to(tl.float64)
-        place = piece.to(tl.int64)[:, None] * channels + channel[None, :]
+        mask, weight, place = _pieces(first, channel, channels, repeats, runs, alongs, pixels, RUN, LAST, PIECES)
         total += tl.sum(tl.load(means + place, mask, 0) * weight[:, None], 0)
         first += PIECES
     centre = total / count
     total = tl.zeros([CHANNELS], tl.float64)
     first = 0
     while first < runs * repeats:
-        piece = first + tl.arange(0, PIECES)
-        run, repeat = piece // repeats, piece % repeats
-        mask = (piece < runs * repeats)[:, None] & (channel < channels)[None, :]
-        weight = _piece_count(run, repeat, repeats, alongs, pixels, RUN, LAST).to(tl.float64)
-        place = piece.to(tl.int64)[:, None] * channels + channel[None, :]
+        mask, weight, place = _pieces(first, channel, channels, repeats, runs, alongs, pixels, RUN, LAST, PIECES)
         apart = tl.where(mask, tl.load(means + place, mask, 0) - centre[None, :], 0.0)
         total += tl.sum(tl.load(squares + place, mask, 0) + apart * apart * weight[:, None], 0)
         first += PIECES
