@@ -140,6 +140,8 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
 
 def pair(name: str, value: Any, least: int) -> list[int]:
     """The (height, width) that `value`, an integer or two, stands for; raise unless each is `least` or more."""
+    if type(value) is int and value >= least:  # mostly
+        return [value, value]
     both = list(value) if isinstance(value, (tuple, list)) else [value, value]
     if len(both) != 2:
         raise ValueError(f"{name}: expected an integer or (height, width), got {value!r}")

@@ -8,7 +8,7 @@ from visionops import _check
 from visionops._codes import ACTIVATIONS
 from visionops.conv.convolution import CONV2D, check_weight, preferred
 from visionops.conv.im2col import IM2COL
-from visionops.conv.window import image, padding_of, positions, steps
+from visionops.conv.window import image, padding_of, positions
 
 
 @CONV2D.public
@@ -65,7 +65,11 @@ def conv2d(
     backend = backend or preferred(images, weight, groups)
     if activation not in ACTIVATIONS:
         _check.one_of("activation", activation, ACTIVATIONS)
-    strides, gaps, kernel = steps("stride", stride), steps("dilation", dilation), list(weight.shape[2:])
+    strides, gaps, kernel = (
+        _check.pair("stride", stride, 1),
+        _check.pair("dilation", dilation, 1),
+        list(weight.shape[2:]),
+    )
     sides = padding_of(padding, kernel, strides, gaps)
     positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)
     out: Tensor = CONV2D(images, weight, bias, strides, sides, gaps, groups, ACTIVATIONS[activation], backend=backend)
@@ -94,7 +98,11 @@ def im2col_conv2d(
     """
     images = image(input)
     check_weight(images, weight, bias, groups)
-    strides, gaps, kernel = steps("stride", stride), steps("dilation", dilation), list(weight.shape[2:])
+    strides, gaps, kernel = (
+        _check.pair("stride", stride, 1),
+        _check.pair("dilation", dilation, 1),
+        list(weight.shape[2:]),
+    )
     sides = padding_of(padding, kernel, strides, gaps)
     height, width = positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)
     columns: Tensor = IM2COL(images, kernel, gaps, sides, strides, backend=backend)

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visionops import _check
 from visionops._backend import NATIVE
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
 from visionops._op import Op, needs_autograd
 from visionops.conv.convolution import preferred
-from visionops.conv.window import padding_of, positions, steps
+from visionops.conv.window import padding_of, positions
 
 # As in csrc/conv/winograd.h: a block of so many channels fits into the scratch.
 _MOST_CHANNELS = 512
@@ -45,7 +46,11 @@ class PackedConv2d:
         """The arguments of `conv2d`, but for the input and the bias."""
         self._arguments = weight, stride, padding, dilation, groups, activation
         self._weight, self._writes, self._dtype = weight, _writes(weight), weight.dtype
-        kernel, strides, gaps = list(weight.shape[2:]), steps("stride", stride), steps("dilation", dilation)
+        kernel, strides, gaps = (
+            list(weight.shape[2:]),
+            _check.pair("stride", stride, 1),
+            _check.pair("dilation", dilation, 1),
+        )
         around = padding_of(padding, kernel, strides, gaps)
         self._channels = weight.shape[1] * groups
         self._least_height, self._least_width = (

@@ -10,13 +10,6 @@ from visionops import _check
 from visionops._op import FLOATING
 
 
-def steps(name: str, value: Any) -> list[int]:
-    """(height, width) of an argument that is one integer or two, 1 or more."""
-    if type(value) is int and value > 0:  # mostly
-        return [value, value]
-    return _check.pair(name, value, 1)
-
-
 def sides(name: str, value: Any) -> list[int]:
     """(top, bottom, left, right) of a padding that is one integer or two."""
     height, width = _check.pair(name, value, 0)
@@ -63,7 +56,7 @@ def positions(
 
 def image(input: Any) -> Tensor:
     """The input as (B, C, H, W); raise unless it is a floating tensor of that shape or one image (C, H, W)."""
-    # Between large convolutions a call is cold and costs a microsecond: only to say what is wrong.
+    # Between large convolutions code is cold: a function is called only to say what is wrong.
     if not isinstance(input, Tensor):
         _check.is_a("input", input, Tensor)
     ndim = input.ndim
