@@ -65,7 +65,7 @@ peers: $(PEERS)/.installed wheel  ## a second environment with torchvision, Open
 	mkdir -p build/peers && ln -sfn ../../benchmarks build/peers/benchmarks
 	cd build/peers && $(CURDIR)/$(PEERS)/bin/python -m benchmarks
 
-abi-check: $(VENV)/.installed  ## one wheel under several versions of torch; makes .venv-abi, some 12 GB
+abi-check: $(VENV)/.installed  ## one wheel under several versions of torch; makes .venv-abi, some 20 GB
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) tools/abi_check.py
 
 # Without a virtual environment: such a machine has its own Python and no network.

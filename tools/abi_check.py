@@ -18,10 +18,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "abi"
-TORCHES = ("2.11.0", "2.13.0", "2.14.1")
+TORCHES = ("2.10.0", "2.11.0", "2.13.0", "2.14.1")
 BUILD_SECONDS = 120  # of the CPU part; users of other libraries wait for half an hour
 NEEDED = ("numpy", "pytest", "pytest-xdist", "hypothesis", "shapely")
-TESTS = ("test_contract.py", "test_pains.py", "test_numpy.py", "boxes", "suppression")
+TESTS = (
+    "test_contract.py",
+    "test_pains.py",
+    "test_numpy.py",
+    "boxes",
+    "suppression",
+    "roi",
+    "pool",
+    "norm",
+    "conv",
+    "nn",
+)
 REGISTERED = """
 import torch, visionops
 from visionops import _native
