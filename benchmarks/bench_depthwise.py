@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mobilenet import MobileNetV2
 from torch import Tensor, nn
 
 import visionops
 from benchmarks import roofs
-from benchmarks.mobilenet import MobileNetV2
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
 from visionops.conv import reference
