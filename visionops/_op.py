@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import Parameter, Signature
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from visionops._backend import ATEN, EMULATED, NATIVE, TRITON, Backend, define_a
 Function = TypeVar("Function", bound=Callable[..., Any])
 # What computes alone, and what can be differentiated as well.
 _Pair = tuple[Callable[..., Any], Callable[..., Any]]
+
+_ANY_ARGUMENTS = Signature([Parameter("args", Parameter.VAR_POSITIONAL)])
 
 FLOATING = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 NUMBERS = FLOATING | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -185,13 +188,20 @@ class Op:
         # torch.compile follows functions that it closes over, but not what holds them.
         save_inputs, differentiate = gradient.save, gradient.backward
 
+        def compute(*args: Any) -> Any:
+            return raw(*args)
+
+        # torch binds the arguments anew at each call, and would read an operation's own signature for as long as a
+        # small kernel takes.
+        compute.__signature__ = _ANY_ARGUMENTS  # type: ignore[attr-defined]
+
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
             save_inputs(ctx, inputs, output)
 
         class Differentiable(torch.autograd.Function):
             generate_vmap_rule = True
-            forward = staticmethod(raw)
+            forward = staticmethod(compute)
             setup_context = staticmethod(save)
             backward = staticmethod(differentiate)
 
