@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import Parameter, Signature
 from typing import Any, TypeVar
 
 import torch
@@ -21,8 +20,6 @@ from visionops._backend import ATEN, EMULATED, NATIVE, TRITON, Backend, define_a
 Function = TypeVar("Function", bound=Callable[..., Any])
 # What computes alone, and what can be differentiated as well.
 _Pair = tuple[Callable[..., Any], Callable[..., Any]]
-
-_ANY_ARGUMENTS = Signature([Parameter("args", Parameter.VAR_POSITIONAL)])
 
 FLOATING = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 NUMBERS = FLOATING | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -188,25 +185,33 @@ class Op:
         # torch.compile follows functions that it closes over, but not what holds them.
         save_inputs, differentiate = gradient.save, gradient.backward
 
-        def compute(*args: Any) -> Any:
-            return raw(*args)
-
-        # torch binds the arguments anew at each call, and would read an operation's own signature for as long as a
-        # small kernel takes.
-        compute.__signature__ = _ANY_ARGUMENTS  # type: ignore[attr-defined]
-
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
             save_inputs(ctx, inputs, output)
 
-        class Differentiable(torch.autograd.Function):
+        class Plain(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *args: Any) -> Any:
+                output = raw(*args)
+                save(ctx, args, output)
+                return output
+
+            backward = staticmethod(differentiate)
+
+        # With a setup_context torch reads the signature of forward at each call, and takes four times as long as for
+        # a small kernel; without one no transform of torch.func goes.
+        class Transformable(torch.autograd.Function):
             generate_vmap_rule = True
-            forward = staticmethod(compute)
+            forward = staticmethod(raw)
             setup_context = staticmethod(save)
             backward = staticmethod(differentiate)
 
-        Differentiable.__name__ = self.name
-        return Differentiable.apply
+        def differentiable(*args: Any) -> Any:
+            is_transformed = torch._C._are_functorch_transforms_active()
+            return (Transformable if is_transformed else Plain).apply(*args)
+
+        Plain.__name__ = Transformable.__name__ = self.name
+        return differentiable
 
 
 def _has_cuda_kernel(qualified: str) -> bool:
