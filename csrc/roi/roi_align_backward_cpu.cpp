@@ -123,14 +123,9 @@ void spread_columns_of_each_bin(const RoiProblem& problem, const RoiAxisWeights&
 template <class C>
 bool all_finite(const C* values, int64_t count) {
   Lanes<C> check{};
-  int64_t i = 0;
-  for (; i + kLanes<C> <= count; i += kLanes<C>) {
-    const Lanes<C> some = load(values + i);
+  for (int64_t i = 0; i < count; i += kLanes<C>) {
+    const Lanes<C> some = load(values + i, static_cast<int>(count - i < kLanes<C> ? count - i : kLanes<C>));
     check += some - some;
-  }
-  if (i < count) {
-    const Lanes<C> rest = load(values + i, static_cast<int>(count - i));
-    check += rest - rest;
   }
   return !any_nan<C>(check);
 }

@@ -1,6 +1,6 @@
-// RoIAlign by maximum on the CPU, forward and backward: one value at a time, or vectors of channels.
-#include "roi/lanes.h"
-#include "roi/roi_align_max.h"
+// RoIAlign by maximum on the CPU, forward and backward: vectors of samples or of channels; back, where channels are
+// first, one value at a time.
+#include "roi/roi_align_max_planes.h"
 #include "roi/roi_parts.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -55,12 +55,6 @@ struct Layout {
 Layout layout_of(const RoiProblem& problem, const RoiLevel& level) {
   if (problem.channels_last) return {level.width * problem.channels, problem.channels, 1};
   return {level.width, 1, level.height * level.width};
-}
-
-/// Between two values; exactly the first where the fraction is 0, whatever the second.
-template <class Value, class C>
-VISIONOPS_INLINE Value between(const Value& low, const Value& high, C fraction) {
-  return fraction == 0 ? low : (1 - fraction) * low + fraction * high;
 }
 
 /// The number of a sample, in all lanes.
@@ -125,20 +119,28 @@ void align_max(const RoiProblem& problem, const RoiSamplesTable& table, T* out, 
     const RoiSamples& roi = table.rois[k];
     const T* const image = static_cast<const T*>(level.input) +
                            (roi.map < 0 ? 0 : roi.map) * level.height * level.width * problem.channels;
-    visit_channels<T>(problem, first, last, [&](auto kind, int count, int64_t c) {
-      using K = decltype(kind);
+    if (!problem.channels_last) {
+      T* const to = out + (k * problem.channels + first) * bins;
+      if (roi.map < 0) {
+        memset(to, 0, static_cast<size_t>((last - first) * bins) * sizeof(T));
+      } else {
+        align_max_planes(problem, roi, image + first * layout.channel, last - first, to);
+      }
+      continue;
+    }
+    using K = Many<T>;
+    for (int64_t c = first; c < last; c += K::kCount) {
+      const int count = static_cast<int>(last - c < K::kCount ? last - c : K::kCount);
       for (int64_t bin = 0; bin < bins; ++bin) {
         typename K::C values[K::kCount] = {};
         if (roi.map >= 0) {
-          const Greatest<K, T> greatest(roi, bin / problem.pooled_width, bin % problem.pooled_width,
-                                        image + c * layout.channel, layout, count);
+          const Greatest<K, T> greatest(roi, bin / problem.pooled_width, bin % problem.pooled_width, image + c, layout,
+                                        count);
           K::write(values, greatest.value, count);
         }
-        T* const to = out + (problem.channels_last ? (k * bins + bin) * problem.channels + c
-                                                   : (k * problem.channels + c) * bins + bin);
-        put(static_cast<const typename K::C*>(values), to, count);
+        put(static_cast<const typename K::C*>(values), out + (k * bins + bin) * problem.channels + c, count);
       }
-    });
+    }
   }
 }
 

@@ -116,15 +116,17 @@ struct AlignMaxRule {
 
 }  // namespace
 
-void roi_align_max_cuda(const RoiCall& call, void* out, Stream stream) { greatest<AlignMaxRule>(call, out, stream); }
+void roi_align_max_cuda(const RoiCall& call, void* out, Stream stream) {
+  greatest<AlignMaxRule>(call, out, nullptr, stream);
+}
 
 int64_t roi_align_max_backward_cuda_workspace_bytes(const RoiCall& call, bool deterministic) {
-  return greatest_backward_workspace_bytes<AlignMaxRule>(call, deterministic);
+  return greatest_backward_workspace_bytes<AlignMaxRule>(call, false, deterministic);
 }
 
 void roi_align_max_backward_cuda(const RoiCall& call, const RoiResult& grad, bool deterministic, void* workspace,
                                  void* grad_input, Stream stream) {
-  greatest_backward<AlignMaxRule>(call, grad, deterministic, workspace, grad_input, stream);
+  greatest_backward<AlignMaxRule>(call, grad, nullptr, deterministic, workspace, grad_input, stream);
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -37,10 +37,10 @@ int64_t roi_align_max_backward_cuda_workspace_bytes(const RoiCall& call, bool de
 void roi_align_max_backward_cuda(const RoiCall& call, const RoiResult& grad, bool deterministic, void* workspace,
                                  void* grad_input, Stream stream);
 
-/// The same of RoIPool; out as roi_pool.h has it.
-void roi_pool_cuda(const RoiCall& call, void* out, Stream stream);
+/// The same of RoIPool; out and argmax, which may be null, as roi_pool.h has them.
+void roi_pool_cuda(const RoiCall& call, void* out, uint32_t* argmax, Stream stream);
 int64_t roi_pool_backward_cuda_workspace_bytes(const RoiCall& call, bool deterministic);
-void roi_pool_backward_cuda(const RoiCall& call, const RoiResult& grad, bool deterministic, void* workspace,
-                            void* grad_input, Stream stream);
+void roi_pool_backward_cuda(const RoiCall& call, const RoiResult& grad, const uint32_t* argmax, bool deterministic,
+                            void* workspace, void* grad_input, Stream stream);
 
 }  // namespace visionops::VISIONOPS_ISA

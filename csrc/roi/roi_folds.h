@@ -1,7 +1,7 @@
 // How the columns of a RoI's window fall to the bins of a row, as permutations of vectors: the second step of RoIPool.
 #pragma once
 
-#include "roi/lanes.h"
+#include "roi/roi_greater.h"
 #include "roi/roi_pool.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -70,10 +70,12 @@ VISIONOPS_INLINE Lanes<C> folded(const C* row, const Fold<C>& fold, const Lanes<
   return __builtin_shuffle(load(row + fold.first), none, fold.column);
 }
 
+/// The same of the numbers of pixels; of none any.
 template <class C>
-VISIONOPS_INLINE Whole<C> folded(const Whole<C>* row, const Fold<C>& fold) {
-  const Whole<C> values = row[fold.first / kLanes<C>];
-  return __builtin_shuffle(values, fold.column);
+VISIONOPS_INLINE Pixels<C> folded(const Pixel<C>* row, const Fold<C>& fold) {
+  Pixels<C> pixels;
+  memcpy(&pixels, row + fold.first, sizeof pixels);
+  return __builtin_shuffle(pixels, fold.column);
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -26,20 +26,22 @@ struct Range {
   int64_t first, last;
 };
 
-/// A thread per value of the result.
+/// A thread per value of the result; `places` may be null.
 template <class Rule, class T>
-__global__ void take_greatest(RoiCall call, T* out, int64_t count) {
+__global__ void take_greatest(RoiCall call, T* out, typename Rule::Where* places, int64_t count) {
   const int64_t i = int64_t{blockIdx.x} * kRoiThreads + threadIdx.x;
   if (i >= count) return;
   const RoiProblem& problem = call.problem;
   const Place bin = place_of(i, problem.channels, problem.pooled_height, problem.pooled_width, problem.channels_last);
   typename Rule::Where place;
   out[i] = from_compute<T>(Rule::find(call, Rule::roi(call, bin.outer), bin, place));
+  if (places != nullptr) places[i] = place;
 }
 
-/// A thread per value of the result, which adds its gradient.
+/// A thread per value of the result, which adds its gradient; where `places` is null it is found again to where.
 template <class Rule, class T>
-__global__ void add_to_greatest(RoiCall call, RoiResult grad, Compute<T>* sums, int64_t count) {
+__global__ void add_to_greatest(RoiCall call, const typename Rule::Where* places, RoiResult grad, Compute<T>* sums,
+                                int64_t count) {
   using C = Compute<T>;
   const int64_t i = int64_t{blockIdx.x} * kRoiThreads + threadIdx.x;
   if (i >= count) return;
@@ -47,8 +49,13 @@ __global__ void add_to_greatest(RoiCall call, RoiResult grad, Compute<T>* sums, 
   const RoiLevel level = call.levels[0];
   const Place bin = place_of(i, problem.channels, problem.pooled_height, problem.pooled_width, problem.channels_last);
   const auto roi = Rule::roi(call, bin.outer);
+  if (roi.image < 0) return;
   typename Rule::Where place;
-  Rule::find(call, roi, bin, place);
+  if (places != nullptr) {
+    place = places[i];
+  } else {
+    Rule::find(call, roi, bin, place);
+  }
   const C of_bin = value_at<T>(grad, bin.outer, bin.channel, bin.y, bin.x);
   Rule::visit(level, place, [&](int64_t y, int64_t x, C part) {
     const Place pixel = {roi.image, bin.channel, y, x};
@@ -113,13 +120,14 @@ __global__ void gather_of_greatest(RoiCall call, const RoiRows* rows, const type
 }
 
 template <template <class, class> class Rule>
-void greatest(const RoiCall& call, void* out, Stream stream) {
+void greatest(const RoiCall& call, void* out, void* places, Stream stream) {
   visit_types(call.problem, [&](auto map, auto box) {
     using T = typename decltype(map)::type;
     using B = typename decltype(box)::type;
+    using Where = typename Rule<T, B>::Where;
     const int64_t count = result_values(call.problem);
     launch(take_greatest<Rule<T, B>, T>, blocks_of(count, kRoiThreads), kRoiThreads, stream, call, static_cast<T*>(out),
-           count);
+           static_cast<Where*>(places), count);
   });
 }
 
@@ -131,39 +139,44 @@ inline int64_t row_bytes(const RoiProblem& problem) {
   return blocks_of(problem.rois * int64_t{sizeof(RoiRows)}, 256) * 256;
 }
 
+/// `has_places`: the backward pass is given them.
 template <template <class, class> class Rule>
-int64_t greatest_backward_workspace_bytes(const RoiCall& call, bool deterministic) {
+int64_t greatest_backward_workspace_bytes(const RoiCall& call, bool has_places, bool deterministic) {
   int64_t bytes = 0;
   visit_types(call.problem, [&](auto map, auto box) {
     using T = typename decltype(map)::type;
     using Where = typename Rule<T, typename decltype(box)::type>::Where;
-    bytes = deterministic ? row_bytes(call.problem) + result_values(call.problem) * int64_t{sizeof(Where)}
-                          : sum_bytes<T>(map_values(call));
+    const int64_t place_bytes = has_places ? 0 : result_values(call.problem) * int64_t{sizeof(Where)};
+    bytes = deterministic ? row_bytes(call.problem) + place_bytes : sum_bytes<T>(map_values(call));
   });
   return bytes;
 }
 
 template <template <class, class> class Rule>
-void greatest_backward(const RoiCall& call, const RoiResult& grad, bool deterministic, void* workspace,
-                       void* grad_input, Stream stream) {
+void greatest_backward(const RoiCall& call, const RoiResult& grad, const void* given_places, bool deterministic,
+                       void* workspace, void* grad_input, Stream stream) {
   visit_types(call.problem, [&](auto map, auto box) {
     using T = typename decltype(map)::type;
     using R = Rule<T, typename decltype(box)::type>;
     using Where = typename R::Where;
     T* const to = static_cast<T*>(grad_input);
     const int64_t bins = result_values(call.problem), count = map_values(call);
+    const auto* places = static_cast<const Where*>(given_places);
     if (!deterministic) {
       Compute<T>* const sums = zeroed_sums(to, workspace, count, stream);
-      launch(add_to_greatest<R, T>, blocks_of(bins, kRoiThreads), kRoiThreads, stream, call, grad, sums, bins);
+      launch(add_to_greatest<R, T>, blocks_of(bins, kRoiThreads), kRoiThreads, stream, call, places, grad, sums, bins);
       finish_sums(sums, to, count, stream);
       return;
     }
     auto* const rows = static_cast<RoiRows*>(workspace);
-    auto* const places = reinterpret_cast<Where*>(static_cast<char*>(workspace) + row_bytes(call.problem));
     launch(find_rows<R>, blocks_of(call.problem.rois, kRoiThreads), kRoiThreads, stream, call, rows);
-    launch(find_places<R>, blocks_of(bins, kRoiThreads), kRoiThreads, stream, call, places, bins);
+    if (places == nullptr) {
+      auto* const found = reinterpret_cast<Where*>(static_cast<char*>(workspace) + row_bytes(call.problem));
+      launch(find_places<R>, blocks_of(bins, kRoiThreads), kRoiThreads, stream, call, found, bins);
+      places = found;
+    }
     launch(gather_of_greatest<R, T>, blocks_of(count, kRoiThreads), kRoiThreads, stream, call,
-           static_cast<const RoiRows*>(rows), static_cast<const Where*>(places), grad, to, count);
+           static_cast<const RoiRows*>(rows), places, grad, to, count);
   });
 }
 

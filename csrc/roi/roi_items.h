@@ -18,10 +18,19 @@ inline const RoiLevel& level_of_map(const RoiProblem& problem, int64_t map) {
   return problem.levels[map / problem.batch];
 }
 
+/// Writes what empty RoIs have.
+struct Zeros {
+  template <class T>
+  void operator()(T* to, int64_t count) const {
+    memset(to, 0, static_cast<size_t>(count) * sizeof(T));
+  }
+};
+
 /// Channels first. Item i is RoI i % rois of the order and some planes: calls pool(roi, plane, next plane's distance,
-/// planes, out), and writes zeros for empty RoIs.
-template <class T, class Table, class Pool>
-void visit_planes(const RoiProblem& problem, const Table& table, T* out, int64_t begin, int64_t end, const Pool& pool) {
+/// planes, out), and clear(out, values) for empty RoIs.
+template <class T, class Table, class Pool, class Clear = Zeros>
+void visit_planes(const RoiProblem& problem, const Table& table, T* out, int64_t begin, int64_t end, const Pool& pool,
+                  const Clear& clear = {}) {
   const int64_t bins = problem.pooled_height * problem.pooled_width;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t k = table.order[item % problem.rois];
@@ -30,7 +39,7 @@ void visit_planes(const RoiProblem& problem, const Table& table, T* out, int64_t
     const auto& roi = table.rois[k];
     T* const to = out + (k * problem.channels + first) * bins;
     if (roi.map < 0) {
-      memset(to, 0, static_cast<size_t>(planes * bins) * sizeof(T));
+      clear(to, planes * bins);
       continue;
     }
     const RoiLevel& level = level_of_map(problem, roi.map);
@@ -41,9 +50,11 @@ void visit_planes(const RoiProblem& problem, const Table& table, T* out, int64_t
 }
 
 /// Channels last. Item i is row of bins i % rows of the order and a block of channels: calls pool(roi, p, image,
-/// channels, out), both from the first of these channels, and writes zeros for empty RoIs or where that is false.
-template <class T, class Table, class Pool>
-void visit_pixels(const RoiProblem& problem, const Table& table, T* out, int64_t begin, int64_t end, const Pool& pool) {
+/// channels, out), both from the first of these channels, and clear(out, channels) of each bin for empty RoIs or where
+/// that is false.
+template <class T, class Table, class Pool, class Clear = Zeros>
+void visit_pixels(const RoiProblem& problem, const Table& table, T* out, int64_t begin, int64_t end, const Pool& pool,
+                  const Clear& clear = {}) {
   const int64_t rows = problem.rois * problem.pooled_height;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = table.row_order[item % rows], first = item / rows * kItemChannels;
@@ -57,9 +68,7 @@ void visit_pixels(const RoiProblem& problem, const Table& table, T* out, int64_t
       const T* const from = static_cast<const T*>(level.input) + image + first;
       is_empty = !pool(roi, row % problem.pooled_height, from, channels, to);
     }
-    for (int64_t q = 0; q < problem.pooled_width && is_empty; ++q) {
-      memset(to + q * problem.channels, 0, static_cast<size_t>(channels) * sizeof(T));
-    }
+    for (int64_t q = 0; q < problem.pooled_width && is_empty; ++q) clear(to + q * problem.channels, channels);
   }
 }
 

@@ -5,6 +5,10 @@
 
 namespace visionops {
 
+/// In an argmax, for a bin without pixels. Else it has the number of the bin's first greatest pixel in its plane,
+/// y * width + x: maps have fewer pixels than this.
+constexpr uint32_t kNoPixel = 0xffffffff;
+
 /// The pixels of one RoI's bins, computed once by roi_bins.h.
 struct RoiBins {
   int64_t map;                               // of the batch; -1: the RoI is empty, zeros
@@ -23,13 +27,13 @@ using RoiPoolItems = int64_t(const RoiProblem& problem);
 VISIONOPS_KERNEL(RoiPoolItems, roi_pool_items)
 
 /// Bytes of scratch that a call needs, aligned to 64.
-using RoiPoolScratchBytes = int64_t(const RoiProblem& problem);
+using RoiPoolScratchBytes = int64_t(const RoiProblem& problem, bool with_argmax);
 VISIONOPS_KERNEL(RoiPoolScratchBytes, roi_pool_scratch_bytes)
 
-/// Writes the items [begin, end) of out, (rois, channels, pooled_height, pooled_width), channels last if the map is.
-/// A NaN is greater than every number; a bin without pixels is 0.
-using RoiPool = void(const RoiProblem& problem, const RoiBinsTable& table, void* out, void* scratch, int64_t begin,
-                     int64_t end);
+/// Writes the items [begin, end) of out, (rois, channels, pooled_height, pooled_width), channels last if the map is,
+/// and of argmax, laid out alike, unless null. A NaN is greater than every number; a bin without pixels is 0.
+using RoiPool = void(const RoiProblem& problem, const RoiBinsTable& table, void* out, uint32_t* argmax, void* scratch,
+                     int64_t begin, int64_t end);
 VISIONOPS_KERNEL(RoiPool, roi_pool)
 
 using RoiPoolBackwardItems = int64_t(const RoiProblem& problem);
@@ -38,10 +42,10 @@ VISIONOPS_KERNEL(RoiPoolBackwardItems, roi_pool_backward_items)
 using RoiPoolBackwardScratchBytes = int64_t(const RoiProblem& problem);
 VISIONOPS_KERNEL(RoiPoolBackwardScratchBytes, roi_pool_backward_scratch_bytes)
 
-/// Writes the items [begin, end) of grad_input, laid out as the map. A bin's gradient goes to its first pixel, in
-/// row-major order, that equals `output`, the result of roi_pool for this map.
-using RoiPoolBackward = void(const RoiProblem& problem, const RoiBinsTable& table, const RoiResult& output,
-                             const RoiResult& grad, void* grad_input, void* scratch, int64_t begin, int64_t end);
+/// Writes the items [begin, end) of grad_input, channels last as argmax. A bin's gradient goes to the pixel that argmax
+/// names; where that is none of the bin's, which may be any number, to it or nowhere.
+using RoiPoolBackward = void(const RoiProblem& problem, const RoiBinsTable& table, const RoiResult& grad,
+                             const uint32_t* argmax, void* grad_input, void* scratch, int64_t begin, int64_t end);
 VISIONOPS_KERNEL(RoiPoolBackward, roi_pool_backward)
 
 }  // namespace visionops

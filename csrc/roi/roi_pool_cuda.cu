@@ -1,5 +1,6 @@
 // RoIPool on a GPU: a bin's greatest is a pixel of its own.
 #include "roi/roi_greatest.cuh"
+#include "roi/roi_pool.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -8,7 +9,7 @@ template <class T, class B>
 struct PoolRule {
   using C = Compute<T>;
   using Axis = PoolAxis;
-  using Where = int64_t;  // the pixel's number in the plane; -1 for a bin without pixels
+  using Where = uint32_t;  // as argmax has it
   using Roi = GreatestRoi<Axis>;
 
   static __device__ Roi roi(const RoiCall& call, int64_t k) {
@@ -22,7 +23,7 @@ struct PoolRule {
   }
 
   static __device__ C find(const RoiCall& call, const Roi& roi, const Place& bin, Where& place) {
-    place = -1;
+    place = kNoPixel;
     C most = 0;
     if (roi.image < 0) return most;
     const RoiProblem& problem = call.problem;
@@ -36,9 +37,9 @@ struct PoolRule {
                                      problem.channels_last);
         const C value = to_compute(static_cast<const T*>(level.input)[at]);
         // The first of equal ones, and of those that are NaN.
-        if (place < 0 || value > most || (value != value && most == most)) {
+        if (place == kNoPixel || value > most || (value != value && most == most)) {
           most = value;
-          place = y * level.width + x;
+          place = static_cast<uint32_t>(y * level.width + x);
         }
       }
     }
@@ -65,26 +66,29 @@ struct PoolRule {
   }
 
   static __device__ C weight(const RoiLevel& level, Where place, int64_t y, int64_t x) {
-    return place == y * level.width + x ? C(1) : C(0);
+    return int64_t{place} == y * level.width + x ? C(1) : C(0);
   }
 
+  /// An argmax may hold any number.
   template <class Add>
   static __device__ void visit(const RoiLevel& level, Where place, const Add& add) {
-    if (place >= 0) add(place / level.width, place % level.width, C(1));
+    if (int64_t{place} < level.height * level.width) add(place / level.width, place % level.width, C(1));
   }
 };
 
 }  // namespace
 
-void roi_pool_cuda(const RoiCall& call, void* out, Stream stream) { greatest<PoolRule>(call, out, stream); }
-
-int64_t roi_pool_backward_cuda_workspace_bytes(const RoiCall& call, bool deterministic) {
-  return greatest_backward_workspace_bytes<PoolRule>(call, deterministic);
+void roi_pool_cuda(const RoiCall& call, void* out, uint32_t* argmax, Stream stream) {
+  greatest<PoolRule>(call, out, argmax, stream);
 }
 
-void roi_pool_backward_cuda(const RoiCall& call, const RoiResult& grad, bool deterministic, void* workspace,
-                            void* grad_input, Stream stream) {
-  greatest_backward<PoolRule>(call, grad, deterministic, workspace, grad_input, stream);
+int64_t roi_pool_backward_cuda_workspace_bytes(const RoiCall& call, bool deterministic) {
+  return greatest_backward_workspace_bytes<PoolRule>(call, true, deterministic);
+}
+
+void roi_pool_backward_cuda(const RoiCall& call, const RoiResult& grad, const uint32_t* argmax, bool deterministic,
+                            void* workspace, void* grad_input, Stream stream) {
+  greatest_backward<PoolRule>(call, grad, argmax, deterministic, workspace, grad_input, stream);
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -88,17 +88,29 @@ Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_heig
                    double spatial_scale) {
   const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale});
   Tensor out = empty_result(call.problem, input.scalar_type());
-  run_roi_pool(call.problem, out.mutable_data_ptr(), on_torch_threads);
+  run_roi_pool(call.problem, out.mutable_data_ptr(), nullptr, on_torch_threads);
   return out;
 }
 
-Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, const Tensor& output,
-                            double spatial_scale, bool) {
-  check(grad.dim() == 4, "grad: expected 4 dimensions");
-  const RoiInput call(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
-  Tensor out = empty_gradient(input, call.problem);
-  run_roi_pool_backward(call.problem, result_of(output, call.problem), result_of(grad, call.problem),
-                        out.mutable_data_ptr(), on_torch_threads);
+std::tuple<Tensor, Tensor> roi_pool_with_argmax_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height,
+                                                   int64_t pooled_width, double spatial_scale) {
+  const RoiInput call(input, boxes, {pooled_height, pooled_width, spatial_scale});
+  Tensor out = empty_result(call.problem, input.scalar_type());
+  Tensor argmax = empty_result(call.problem, ScalarType::Int);
+  run_roi_pool(call.problem, out.mutable_data_ptr(), argmax_data(argmax, call.problem), on_torch_threads);
+  return {out, argmax};
+}
+
+Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& argmax, const Tensor& boxes, int64_t batch,
+                            int64_t height, int64_t width, double spatial_scale, bool) {
+  check(grad.dim() == 4 && argmax.dim() == 4, "grad, argmax: expected 4 dimensions");
+  const Tensor dense = as_dense_image(argmax);
+  const bool channels_last = is_channels_last(dense);
+  const RoiOptions options{grad.size(2), grad.size(3), spatial_scale};
+  const RoiInput call(grad, boxes, batch, height, width, options, channels_last);
+  const uint32_t* const pixels = argmax_data(dense, call.problem);
+  Tensor out = empty_image(batch, grad.size(1), height, width, channels_last, grad.scalar_type());
+  run_roi_pool_backward(call.problem, result_of(grad, call.problem), pixels, out.mutable_data_ptr(), on_torch_threads);
   return out;
 }
 
@@ -113,6 +125,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(roi_align_max_backward_schema("native").c_str());
   m.def(roi_pool_schema("native").c_str());
   m.def(roi_pool_backward_schema("native").c_str());
+  m.def(roi_pool_with_argmax_schema("native").c_str());
 }
 
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
@@ -124,6 +137,7 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
   m.impl("roi_align_max_backward_native", TORCH_BOX(&roi_align_max_backward_op));
   m.impl("roi_pool_native", TORCH_BOX(&roi_pool_op));
   m.impl("roi_pool_backward_native", TORCH_BOX(&roi_pool_backward_op));
+  m.impl("roi_pool_with_argmax_native", TORCH_BOX(&roi_pool_with_argmax_op));
 }
 
 }  // namespace visionops

@@ -8,9 +8,9 @@ namespace {
 
 using namespace VISIONOPS_ISA;
 
-Tensor empty_result(const RoiProblem& problem, const Tensor& like) {
+Tensor empty_result(const RoiProblem& problem, const Tensor& like, ScalarType dtype) {
   return empty_image_on(like, problem.rois, problem.channels, problem.pooled_height, problem.pooled_width,
-                        problem.channels_last, like.scalar_type());
+                        problem.channels_last, dtype);
 }
 
 Tensor empty_gradient(const Tensor& input, const RoiProblem& problem) {
@@ -27,7 +27,7 @@ RoiCall checked_call(const RoiInput& input) {
 
 Tensor align_op(const RoiInput& input, const Tensor& like) {
   const RoiCall call = checked_call(input);
-  Tensor out = empty_result(input.problem, like);
+  Tensor out = empty_result(input.problem, like, like.scalar_type());
   const Tensor scratch = scratch_on(like, roi_align_cuda_workspace_bytes(call));
   roi_align_cuda(call, scratch.mutable_data_ptr(), out.mutable_data_ptr(), current_stream(like));
   return out;
@@ -68,7 +68,7 @@ Tensor roi_align_max_op(const Tensor& input, const Tensor& boxes, int64_t pooled
                         double spatial_scale, int64_t sampling_ratio, bool aligned) {
   const DeviceGuard guard(input);
   const RoiInput all(input, boxes, {pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned});
-  Tensor out = empty_result(all.problem, input);
+  Tensor out = empty_result(all.problem, input, input.scalar_type());
   roi_align_max_cuda(checked_call(all), out.mutable_data_ptr(), current_stream(input));
   return out;
 }
@@ -113,22 +113,35 @@ Tensor roi_pool_op(const Tensor& input, const Tensor& boxes, int64_t pooled_heig
                    double spatial_scale) {
   const DeviceGuard guard(input);
   const RoiInput all(input, boxes, {pooled_height, pooled_width, spatial_scale});
-  Tensor out = empty_result(all.problem, input);
-  roi_pool_cuda(checked_call(all), out.mutable_data_ptr(), current_stream(input));
+  Tensor out = empty_result(all.problem, input, input.scalar_type());
+  roi_pool_cuda(checked_call(all), out.mutable_data_ptr(), nullptr, current_stream(input));
   return out;
 }
 
-// The result is not asked: which pixels are the greatest is found again.
-Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& input, const Tensor& boxes, const Tensor&,
-                            double spatial_scale, bool deterministic) {
-  check(grad.dim() == 4, "grad: expected 4 dimensions");
+std::tuple<Tensor, Tensor> roi_pool_with_argmax_op(const Tensor& input, const Tensor& boxes, int64_t pooled_height,
+                                                   int64_t pooled_width, double spatial_scale) {
   const DeviceGuard guard(input);
-  const RoiInput all(input, boxes, {grad.size(2), grad.size(3), spatial_scale});
+  const RoiInput all(input, boxes, {pooled_height, pooled_width, spatial_scale});
+  Tensor out = empty_result(all.problem, input, input.scalar_type());
+  Tensor argmax = empty_result(all.problem, input, ScalarType::Int);
+  roi_pool_cuda(checked_call(all), out.mutable_data_ptr(), argmax_data(argmax, all.problem), current_stream(input));
+  return {out, argmax};
+}
+
+Tensor roi_pool_backward_op(const Tensor& grad, const Tensor& argmax, const Tensor& boxes, int64_t batch,
+                            int64_t height, int64_t width, double spatial_scale, bool deterministic) {
+  check(grad.dim() == 4 && argmax.dim() == 4, "grad, argmax: expected 4 dimensions");
+  const DeviceGuard guard(grad);
+  const Tensor dense = as_dense_image(argmax);
+  const bool channels_last = is_channels_last(dense);
+  const RoiOptions options{grad.size(2), grad.size(3), spatial_scale};
+  const RoiInput all(grad, boxes, batch, height, width, options, channels_last);
   const RoiCall call = checked_call(all);
-  Tensor out = empty_gradient(input, all.problem);
-  const Tensor scratch = scratch_on(input, roi_pool_backward_cuda_workspace_bytes(call, deterministic));
-  roi_pool_backward_cuda(call, result_of(grad, all.problem), deterministic, scratch.mutable_data_ptr(),
-                         out.mutable_data_ptr(), current_stream(input));
+  const uint32_t* const pixels = argmax_data(dense, all.problem);
+  Tensor out = empty_image_on(grad, batch, grad.size(1), height, width, channels_last, grad.scalar_type());
+  const Tensor scratch = scratch_on(grad, roi_pool_backward_cuda_workspace_bytes(call, deterministic));
+  roi_pool_backward_cuda(call, result_of(grad, all.problem), pixels, deterministic, scratch.mutable_data_ptr(),
+                         out.mutable_data_ptr(), current_stream(grad));
   return out;
 }
 
@@ -144,6 +157,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(roi_align_max_backward_schema("emulated").c_str());
   m.def(roi_pool_schema("emulated").c_str());
   m.def(roi_pool_backward_schema("emulated").c_str());
+  m.def(roi_pool_with_argmax_schema("emulated").c_str());
 }
 #define VISIONOPS_NAME(op) op "_emulated"
 STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
@@ -159,6 +173,7 @@ STABLE_TORCH_LIBRARY_IMPL(visionops, CUDA, m) {
   m.impl(VISIONOPS_NAME("roi_align_max_backward"), TORCH_BOX(&roi_align_max_backward_op));
   m.impl(VISIONOPS_NAME("roi_pool"), TORCH_BOX(&roi_pool_op));
   m.impl(VISIONOPS_NAME("roi_pool_backward"), TORCH_BOX(&roi_pool_backward_op));
+  m.impl(VISIONOPS_NAME("roi_pool_with_argmax"), TORCH_BOX(&roi_pool_with_argmax_op));
 }
 
 }  // namespace visionops

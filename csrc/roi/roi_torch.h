@@ -7,6 +7,7 @@
 #include "common/stable_torch.h"
 #include "roi/roi.h"
 #include "roi/roi_align.h"
+#include "roi/roi_pool.h"
 
 namespace visionops {
 
@@ -54,9 +55,16 @@ inline std::string roi_pool_schema(const std::string& backend) {
          "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale) -> Tensor";
 }
 
+inline std::string roi_pool_with_argmax_schema(const std::string& backend) {
+  return "roi_pool_with_argmax_" + backend +
+         "(Tensor input, Tensor boxes, SymInt pooled_height, SymInt pooled_width, float spatial_scale) "
+         "-> (Tensor, Tensor)";
+}
+
 inline std::string roi_pool_backward_schema(const std::string& backend) {
   return "roi_pool_backward_" + backend +
-         "(Tensor grad, Tensor input, Tensor boxes, Tensor output, float spatial_scale, bool deterministic) -> Tensor";
+         "(Tensor grad, Tensor argmax, Tensor boxes, SymInt batch, SymInt height, SymInt width, float spatial_scale, "
+         "bool deterministic) -> Tensor";
 }
 
 /// How boxes divide a map.
@@ -178,12 +186,23 @@ struct RoiInput {
   }
 };
 
+/// Numbers of pixels, 32 bits without a sign, in a tensor of int32: torch has few operations on uint32.
+inline uint32_t* argmax_data(const Tensor& argmax, const RoiProblem& problem) {
+  check(argmax.dim() == 4 && argmax.size(0) == problem.rois && argmax.size(1) == problem.channels &&
+            argmax.size(2) == problem.pooled_height && argmax.size(3) == problem.pooled_width,
+        "argmax: expected the shape of the result");
+  check(dtype_of(argmax) == DType::i32, "argmax: expected int32");
+  const RoiLevel& level = problem.levels[0];
+  check(level.height * level.width <= int64_t{kNoPixel}, "input: expected a plane of less than 2^32 - 1 pixels");
+  return static_cast<uint32_t*>(argmax.mutable_data_ptr());
+}
+
 /// A result or its gradient as its strides say, without a copy.
 inline RoiResult result_of(const Tensor& result, const RoiProblem& problem) {
   check(result.dim() == 4 && result.size(0) == problem.rois && result.size(1) == problem.channels &&
             result.size(2) == problem.pooled_height && result.size(3) == problem.pooled_width,
-        "grad, output: expected the shape of the result");
-  check(dtype_of(result) == problem.dtype, "grad, output: expected the dtype of the map");
+        "grad: expected the shape of the result");
+  check(dtype_of(result) == problem.dtype, "grad: expected the dtype of the map");
   return {result.const_data_ptr(), {result.stride(0), result.stride(1), result.stride(2), result.stride(3)}};
 }
 

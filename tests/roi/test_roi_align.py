@@ -115,8 +115,11 @@ def test_what_the_torch_operations_assert() -> None:
         lambda: ops.roi_align_backward_native(image[0], boxes, 1, 4, 4, 1.0, 2, True, False, False),
         lambda: ops.roi_align_backward_native(image, boxes[:1], 1, -4, 4, 1.0, 2, True, False, False),
         lambda: ops.roi_align_max_backward_native(image, image, boxes, 1.0, 2, True, False),
-        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], image[:, :2], 1.0, False),
-        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], image.half(), 1.0, False),
+        lambda: ops.roi_pool_backward_native(image, image[:, :2].int(), boxes[:1], 1, 4, 4, 1.0, False),
+        lambda: ops.roi_pool_backward_native(image, image, boxes[:1], 1, 4, 4, 1.0, False),
+        lambda: ops.roi_pool_backward_native(image, image.int(), boxes[:1], 1, 1 << 16, 1 << 16, 1.0, False),
+        lambda: ops.roi_pool_backward_native(image.int(), image.int(), boxes[:1], 1, 4, 4, 1.0, False),
+        lambda: ops.roi_pool_with_argmax_native(image, boxes, 2, -1, 1.0),
         lambda: ops.roi_pool_native(image, boxes, 2, -1, 1.0),
     ):
         with pytest.raises(ValueError, match="expected"):

@@ -135,8 +135,20 @@ def _level(box: npt.NDArray[np.float32], levels: int, canonical_size: int, canon
 
 def roi_pool(input: Array, boxes: Array, output_size: Size, spatial_scale: float = 1.0) -> Float64:
     """Maximum of the pixels of each bin of each RoI: (K, C, height, width). A NaN is the greatest, no pixel is 0."""
+    return _pooled(input, boxes, output_size, spatial_scale)[0]
+
+
+def roi_pool_argmax(input: Array, boxes: Array, output_size: Size, spatial_scale: float = 1.0) -> npt.NDArray[np.int64]:
+    """Number of the first greatest pixel of each bin in its plane, row by row: y * width + x; -1 for no pixel."""
+    return _pooled(input, boxes, output_size, spatial_scale)[1]
+
+
+def _pooled(
+    input: Array, boxes: Array, output_size: Size, spatial_scale: float
+) -> tuple[Float64, npt.NDArray[np.int64]]:
     height, width = _pair(output_size)
     out = np.zeros((len(boxes), input.shape[1], height, width))
+    argmax = np.full(out.shape, -1)
     for k, box in enumerate(boxes.astype(np.float64)):
         if not np.isfinite(box).all():
             continue
@@ -148,7 +160,9 @@ def roi_pool(input: Array, boxes: Array, output_size: Size, spatial_scale: float
                 pixels = image[:, top:bottom, left:right]
                 if pixels.shape[1] * pixels.shape[2] > 0:
                     out[k, :, p, q] = pixels.max(axis=(1, 2))
-    return out
+                    y, x = np.divmod([np.argmax(of_channel) for of_channel in pixels], right - left)
+                    argmax[k, :, p, q] = (top + y) * input.shape[3] + left + x
+    return out, argmax
 
 
 def pool_edges(low: float, high: float, scale: float, bins: int, size: int) -> list[tuple[int, int]]:

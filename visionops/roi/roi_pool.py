@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image
-from visionops._op import ONCE, Gradient, Op
+from visionops._op import ONCE, Gradient, Op, needs_autograd
 from visionops.roi._boxes import check_map, fold_batch, rois_of
 
 
@@ -18,44 +18,65 @@ def _fake(input: Tensor, boxes: Tensor, pooled_height: int, pooled_width: int, s
     return empty_image(input, input.shape[1], pooled_height, pooled_width, batch=boxes.shape[0])
 
 
+def _fake_with_argmax(
+    input: Tensor, boxes: Tensor, pooled_height: int, pooled_width: int, spatial_scale: float
+) -> tuple[Tensor, Tensor]:
+    output = _fake(input, boxes, pooled_height, pooled_width, spatial_scale)
+    return output, torch.empty_like(output, dtype=torch.int32)
+
+
 def _fake_backward(
-    grad: Tensor, input: Tensor, boxes: Tensor, output: Tensor, spatial_scale: float, deterministic: bool
+    grad: Tensor,
+    argmax: Tensor,
+    boxes: Tensor,
+    batch: int,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    deterministic: bool,
 ) -> Tensor:
-    return empty_image(input, *input.shape[1:])
+    return empty_image(argmax, argmax.shape[1], height, width, batch=batch, dtype=grad.dtype)
 
 
-def _vmap(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
+def _vmap(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
     input, boxes, *rest = args
     (input,), boxes, restore = fold_batch(info.batch_size, [input], in_dims[:1], boxes, in_dims[1])
-    return restore(raw(input, boxes, *rest))
+    outputs = raw(input, boxes, *rest)
+    if not isinstance(outputs, tuple):
+        return restore(outputs)
+    results, dims = zip(*map(restore, outputs), strict=True)
+    return results, dims
 
 
 def _vmap_backward(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-    grad, input, boxes, output, *rest = args
-    grad_dim, input_dim, box_dim, output_dim, *_ = in_dims
-    maps, boxes, restore = fold_batch(
-        info.batch_size, [input, grad, output], [input_dim, grad_dim, output_dim], boxes, box_dim
-    )
-    input, grad, output = maps
-    return restore(raw(grad, input, boxes, output, *rest))
+    grad, argmax, boxes, batch, *rest = args
+    maps, boxes, restore = fold_batch(info.batch_size, [grad, argmax], in_dims[:2], boxes, in_dims[2], images=batch)
+    calls = 1 if in_dims[2] is None else info.batch_size
+    return restore(raw(*maps, boxes, calls * batch, *rest))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     input, boxes, _, _, ctx.spatial_scale = inputs
-    # The result says where the maxima are: no indices are stored.
-    ctx.save_for_backward(input, boxes, output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], boxes)
+    ctx.sizes = input.shape[0], *input.shape[2:]
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     how = ctx.spatial_scale, torch.are_deterministic_algorithms_enabled()
-    return ROI_POOL_BACKWARD(grad, *ctx.saved_tensors, *how, backend=ctx.backend), *(None,) * 4
+    return ROI_POOL_BACKWARD(grad, *ctx.saved_tensors, *ctx.sizes, *how, backend=ctx.backend), *(None,) * 4
 
 
+# Values alone, where nobody will ask for a gradient.
+ROI_POOL = Op("roi_pool", fake=_fake, vmap=_vmap)
+# Also the number of each bin's first greatest pixel in its plane, y * width + x; 2^32 - 1, here -1, for none.
+ROI_POOL_WITH_ARGMAX = Op(
+    "roi_pool_with_argmax", fake=_fake_with_argmax, vmap=_vmap, gradient=Gradient(_save, _backward)
+)
 ROI_POOL_BACKWARD = Op("roi_pool_backward", fake=_fake_backward, vmap=_vmap_backward, gradient=ONCE)
-ROI_POOL = Op("roi_pool", fake=_fake, vmap=_vmap, gradient=Gradient(_save, _backward))
 
 
-@ROI_POOL.public
+@ROI_POOL_WITH_ARGMAX.public
 def roi_pool(
     input: Tensor,
     boxes: Tensor | Sequence[Tensor],
@@ -72,7 +93,7 @@ def roi_pool(
     gradient.
 
     A NaN is greater than every number, and -inf stays -inf. A region with a NaN or an infinity gives zeros and no
-    gradient.
+    gradient. For a gradient four bytes per bin are kept, where its maximum stands; the map is not.
 
     Args:
         input: (B, C, H, W), floating, in either memory format, which is also the result's.
@@ -88,7 +109,8 @@ def roi_pool(
         torch.use_deterministic_algorithms() asks for that.
 
     Raises:
-        ValueError: a shape, the output_size or, on the CPU, the index of an image does not fit.
+        ValueError: a shape, the output_size or, on the CPU, the index of an image does not fit; for a gradient, a plane
+            of 2**32 pixels.
         TypeError: not tensors of numbers on one device.
         NotImplementedError: no backend runs here; the message says why.
 
@@ -103,4 +125,7 @@ def roi_pool(
     rois = rois_of(boxes, input)
     height, width = _check.pair("output_size", output_size, 1)
     _check.number("spatial_scale", spatial_scale)
-    return ROI_POOL(input, rois, height, width, float(spatial_scale), backend=backend)  # type: ignore[no-any-return]
+    arguments = input, rois, height, width, float(spatial_scale)
+    if needs_autograd((input, rois)):
+        return ROI_POOL_WITH_ARGMAX(*arguments, backend=backend)[0]  # type: ignore[no-any-return]
+    return ROI_POOL(*arguments, backend=backend)  # type: ignore[no-any-return]
