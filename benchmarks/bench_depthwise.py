@@ -1,4 +1,4 @@
-"""Rows of depthwise-separable blocks: PERFORMANCE.md's three, every layer of MobileNet V1 and V2, the whole of V2."""
+"""Rows of depthwise-separable blocks: three large ones, every layer of MobileNet V1 and V2, the whole of V2."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Draw(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """The canonical names; what is asked is PERFORMANCE.md's, and so are the 512 boxes and the gradient of ones."""
+    """The canonical names, and the least speed-up that we ask of each; the gradient is of ones."""
     serial = partial(Row, serial=True)
     one = partial(_draw, 512, 256, levels=1)
     found = []
