@@ -38,7 +38,7 @@ class Backward {
         kept_((shape.y.kernel - 1) / shape.y.stride + 1),
         divisors_(shape, divisor, pitch_, pool_round_up(shape.x.out * pitch_, kPoolLanes<C>), scratch),
         places_(scratch.take<Place>(shape.x.in)),
-        taps_(scratch.take<C>(pool_min(shape.x.stride, shape.x.kernel) * count_)),
+        taps_(scratch.take<C>(by_pixels(shape) ? 0 : pool_min(shape.x.stride, shape.x.kernel) * count_)),
         row_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
         sums_(scratch.take<C>(before_ + count_)),
         quotients_(scratch.take<C>(kept_ * (before_ + count_))),
@@ -75,6 +75,8 @@ class Backward {
   }
 
  private:
+  static bool by_pixels(const PoolShape& shape) { return shape.inner >= kPoolLanes<C>; }
+
   // Runs that are added in one pass.
   static constexpr int kMostRuns = 4;
 
@@ -122,7 +124,7 @@ class Backward {
   /// A row of pixels `step` values apart: one by one where channels are vectors, else those of each tap together.
   void spread(const C* sums, int64_t step, int64_t channels, C* to) const {
     const PoolAxis& x = shape_.x;
-    if (shape_.inner >= kPoolLanes<C>) {
+    if (by_pixels(shape_)) {
       for (int64_t i = 0; i < x.in; ++i) {
         const Place& place = places_[i];
         add_up(sums + before_ + place.window * pitch_, place.windows, channels, to + i * step);
