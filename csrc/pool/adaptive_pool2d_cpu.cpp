@@ -1,9 +1,6 @@
-// Averages and maxima of bins on the CPU: bin by bin where channels are vectors; else down the rows of a bin with
-// vectors over whole rows, then along them.
-#include "pool/adaptive_pool2d.h"
-
-#include "pool/avg_fold.h"
-#include "pool/max_fold.h"
+// Averages and maxima of bins on the CPU: bin by bin where channels are vectors, or small planes are turned to be; else
+// down the rows of a bin with vectors over whole rows, then along them.
+#include "pool/adaptive_turned.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -181,9 +178,16 @@ PoolWork adaptive_pool2d_work(const AdaptiveShape& shape) {
   PoolScratch scratch(nullptr);
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    scratch.take<Compute<T>>(shape.x.in * cut.channels);
-    RowMaxima<T>(shape, cut.channels, scratch);
+    if (turns_planes(shape)) {
+      TurnedPlanes<T>(shape, scratch);
+    } else {
+      scratch.take<Compute<T>>(shape.x.in * cut.channels);
+      RowMaxima<T>(shape, cut.channels, scratch);
+    }
   });
+  if (turns_planes(shape)) {
+    return {pool_ceil_div(shape.outer, kTurned), shape.y.in * shape.x.in * kTurned, scratch.bytes()};
+  }
   const int64_t rows = cut.rows * pool_ceil_div(shape.y.in, shape.y.out);
   return {cut.items(shape.outer), rows * shape.x.in * cut.channels, scratch.bytes()};
 }
@@ -194,6 +198,15 @@ void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* ou
     using T = typename decltype(tag)::type;
     const auto* const from = static_cast<const T*>(input);
     auto* const to = static_cast<T*>(output);
+    if (turns_planes(shape)) {
+      if (is_plane(shape)) {
+        return average_planes(shape, from, to, begin * kTurned, pool_min(shape.outer, end * kTurned));
+      }
+      PoolScratch parts(scratch);
+      TurnedPlanes<T> planes(shape, parts);
+      for (int64_t index = begin; index < end; ++index) planes.average(index, from, to);
+      return;
+    }
     if (is_plane(shape)) return average_planes(shape, from, to, begin, end);
     if (!by_bins(shape)) return run_rows<RowSums>(shape, from, scratch, begin, end, to);
     const auto pixels = [&](int64_t p, int64_t q) { return pixels_of(shape.y, p).count * pixels_of(shape.x, q).count; };
@@ -207,6 +220,12 @@ void adaptive_max_pool2d(const AdaptiveShape& shape, const void* input, void* ou
     using T = typename decltype(tag)::type;
     const auto* const from = static_cast<const T*>(input);
     auto* const to = static_cast<T*>(output);
+    if (turns_planes(shape)) {
+      PoolScratch parts(scratch);
+      TurnedPlanes<T> planes(shape, parts);
+      for (int64_t index = begin; index < end; ++index) planes.maximum(index, from, to, indices);
+      return;
+    }
     if (!by_bins(shape)) return run_rows<RowMaxima>(shape, from, scratch, begin, end, to, indices);
     walk_windows(shape, cut_of(shape), from, MaximumFold<T, int64_t>(to, indices), begin, end);
   });

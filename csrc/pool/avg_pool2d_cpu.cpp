@@ -22,7 +22,7 @@ class Forward {
         count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
         kept_(pool_max(1, shape.y.kernel - shape.y.stride)),
         divisors_(shape, divisor, pitch_, count_, scratch),
-        phases_(shape.x, pitch_, false, scratch),
+        phases_(shape.x, pitch_, scratch),
         wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
         sums_(scratch.take<C>(count_)),
         rows_(scratch.take<C>(kept_ * count_)),

@@ -24,7 +24,7 @@ class ByRows {
         pitch_(cut.channels),
         count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
         kept_(pool_min(span_of(shape.y), shape.y.in)),
-        phases_(shape.x, pitch_, false, scratch),
+        phases_(shape.x, pitch_, scratch),
         wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
         taps_(scratch.take<const C*>(pool_max(shape.y.kernel, shape.x.kernel))),
         columns_of_taps_(scratch.take<const I*>(shape.y.kernel)),

@@ -8,11 +8,21 @@ namespace {
 
 PoolCut cut_of(const UnpoolShape& shape) { return {shape.inner, shape.pixels, 1, 1}; }
 
+/// Zeros the channels of an item in pixels `step` values apart.
+template <class C>
+void clear(C* to, int64_t pixels, int64_t step, int64_t channels) {
+  if (step == channels) {
+    memset(to, 0, pixels * step * sizeof(C));
+  } else {
+    for (int64_t i = 0; i < pixels; ++i) memset(to + i * step, 0, channels * sizeof(C));
+  }
+}
+
 /// Into `image`, whose pixels are `step` values apart.
 template <class T>
 void send(const UnpoolShape& shape, const PoolItem& item, const T* values, const int64_t* indices, bool adds,
           Compute<T>* image, int64_t step) {
-  pool_clear(image, shape.pixels, step, item.channels);
+  clear(image, shape.pixels, step, item.channels);
   const int64_t first = item.outer * shape.windows * shape.inner + item.channel;
   for (int64_t i = 0; i < shape.windows; ++i) {
     for (int64_t channel = 0; channel < item.channels; ++channel) {

@@ -77,22 +77,11 @@ struct PoolCut {
   }
 };
 
-/// Zeros the channels of an item in pixels `step` values apart.
-template <class C>
-inline void pool_clear(C* to, int64_t pixels, int64_t step, int64_t channels) {
-  if (step == channels) {
-    memset(to, 0, pixels * step * sizeof(C));
-  } else {
-    for (int64_t i = 0; i < pixels; ++i) memset(to + i * step, 0, channels * sizeof(C));
-  }
-}
-
 /// A row of pixels with `pitch` channels each, dealt into phases.
 template <class C>
 class PoolPhases {
  public:
-  /// With `whole` the phases hold all pixels of a row, else those that taps reach.
-  PoolPhases(const PoolAxis& x, int64_t pitch, bool whole, PoolScratch& scratch) : x_(x), pitch_(pitch) {
+  PoolPhases(const PoolAxis& x, int64_t pitch, PoolScratch& scratch) : x_(x), pitch_(pitch) {
     int64_t a = x.stride, b = x.dilation;
     while (b != 0) {
       const int64_t rest = a % b;
@@ -102,8 +91,7 @@ class PoolPhases {
     // Taps whose numbers differ by this stand in one phase.
     period_ = x.stride / a;
     count_ = pool_min(period_, x.kernel);
-    const int64_t reached = x.out + (x.kernel - 1) * x.dilation / x.stride;
-    length_ = whole ? pool_max(reached, (x.in + x.padding) / x.stride + 1) : reached;
+    length_ = x.out + (x.kernel - 1) * x.dilation / x.stride;
     // The last vector of the last tap may reach beyond.
     size_ = pool_round_up(length_ * pitch, kPoolLanes<C>) + kPoolLanes<C>;
     parts_ = scratch.take<Part>(count_);
@@ -120,10 +108,6 @@ class PoolPhases {
       parts_[phase] = {begin * x_.stride + shift, begin, pool_max(0, end - begin)};
     }
     for (int64_t t = 0; t < x_.kernel; ++t) taps_[t] = t % period_ * size_ + t * x_.dilation / x_.stride * pitch_;
-    fill(value);
-  }
-
-  void fill(C value) {
     for (int64_t i = 0; i < count_ * size_; ++i) data_[i] = value;
   }
 
@@ -149,26 +133,6 @@ class PoolPhases {
     }
   }
 
-  /// Collects a row of pixels `step` values apart from whole phases; pixels of no phase become 0.
-  void store(C* row, int64_t step, int64_t channels) const {
-    if (count_ < x_.stride) pool_clear(row, x_.in, step, channels);
-    if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return interleave(row);
-    for (int64_t phase = 0; phase < count_; ++phase) {
-      const Part& part = parts_[phase];
-      C* const to = row + part.pixel * step;
-      const C* const from = data_ + phase * size_ + part.begin * pitch_;
-      if (x_.stride == 1 && step == pitch_) {
-        memcpy(to, from, part.count * pitch_ * sizeof(C));
-      } else if (pitch_ > 1 || step > 1) {
-        for (int64_t q = 0; q < part.count; ++q) {
-          memcpy(to + q * x_.stride * step, from + q * pitch_, channels * sizeof(C));
-        }
-      } else {
-        for (int64_t q = 0; q < part.count; ++q) to[q * x_.stride] = from[q];
-      }
-    }
-  }
-
  private:
   struct Part {
     int64_t pixel, begin, count;  // of the image, and where in the phase it stands; pixels of the image in the phase
@@ -187,17 +151,6 @@ class PoolPhases {
     }
     for (int64_t q = pairs; q < even_part.count; ++q) even[q] = row[2 * q];
     for (int64_t q = pairs; q < odd_part.count; ++q) odd[q] = row[2 * q + 1];
-  }
-
-  void interleave(C* row) const {
-    const int64_t first = parts_[0].pixel;  // 0 or 1: the phase that pixel 0 belongs to
-    const C* const even = data_ + first * size_ + parts_[first].begin;
-    const C* const odd = data_ + (1 - first) * size_ + parts_[1 - first].begin;
-    for (int64_t q = 0; q < x_.in / 2; ++q) {
-      row[2 * q] = even[q];
-      row[2 * q + 1] = odd[q];
-    }
-    if (x_.in % 2 != 0) row[x_.in - 1] = even[x_.in / 2];
   }
 
   PoolAxis x_;

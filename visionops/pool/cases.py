@@ -219,6 +219,7 @@ def adaptive_avg_pool2d() -> list[Case]:
         _adaptive("no-channels", np.empty((2, 0, 7, 8)), 2),
         _adaptive("wild", _wild(rng, (2, 3, 13, 12)), (5, 4)),
         _adaptive("many-images", rng.normal(size=(40, 8, 12, 11)), (3, 4)),
+        _adaptive("many-planes", _wild(rng, (1, 37, 9, 10)), (4, 3)),
     ]
 
 
@@ -237,6 +238,7 @@ def adaptive_max_pool2d() -> list[Case]:
         "all-nan": (np.full((1, 2, 5, 6), NAN), 2),
         "all-equal": (np.zeros((1, 2, 5, 6)), (2, 4)),
         "many-images": (_apart(rng, (40, 8, 12, 11)), (3, 4)),
+        "many-planes": (_wild(rng, (1, 37, 9, 10)), (4, 3)),
     }
     return [*cases, *(Case(name, arguments, {"return_indices": True}) for name, arguments in wild.items())]
 
