@@ -19,6 +19,29 @@ struct LaneSums {
 #pragma GCC unroll 1
     for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] = first[lane], products[lane] = second[lane];
     int64_t i = 0;
+    if (n >= 2 * kLanes) {
+      // Every second vector has sums of its own: an addition waits for the one before it longer than for its elements.
+      C other_sums[kLanes] = {}, other_products[kLanes] = {};
+      for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+#pragma GCC unroll 1
+        for (int64_t lane = 0; lane < kLanes; ++lane) {
+          const C value = u[i + lane] - origin_u;
+          sums[lane] += value;
+          products[lane] += value * (v[i + lane] - origin_v);
+        }
+#pragma GCC unroll 1
+        for (int64_t lane = 0; lane < kLanes; ++lane) {
+          const C value = u[i + kLanes + lane] - origin_u;
+          other_sums[lane] += value;
+          other_products[lane] += value * (v[i + kLanes + lane] - origin_v);
+        }
+      }
+#pragma GCC unroll 1
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        sums[lane] += other_sums[lane];
+        products[lane] += other_products[lane];
+      }
+    }
     for (; i + kLanes <= n; i += kLanes) {
 #pragma GCC unroll 1
       for (int64_t lane = 0; lane < kLanes; ++lane) {

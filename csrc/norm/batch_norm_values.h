@@ -74,7 +74,8 @@ struct Coefficients {
 /// Writes one coefficient of a channel to every column that has it.
 template <class C>
 inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
-  for (int64_t r = 0; r < walk.repeats; ++r) array[r * walk.problem.channels + channel] = static_cast<C>(value);
+  const int64_t columns = walk.columns * larger(walk.rows_at_once, 1);
+  for (int64_t c = channel; c < columns; c += walk.problem.channels) array[c] = static_cast<C>(value);
 }
 
 /// z = activation((x - centre) * scale + shift + residual), the residual unless null; kStep 1 with a column of

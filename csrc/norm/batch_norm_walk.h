@@ -9,6 +9,9 @@ namespace visionops::VISIONOPS_ISA {
 // Elements that are loaded, computed and stored at a time: several such arrays fit into the first cache.
 constexpr int64_t kChunk = 1024;
 
+// Columns of short rows that are taken at once: their coefficients share the first cache with the elements.
+constexpr int64_t kColumnsAtOnce = 512;
+
 // Of an item: elements of its channel or, with channels last, of all channels in so many rows.
 constexpr int64_t kElementsOfChannel = 8192;
 constexpr int64_t kElementsOfRows = 32768, kLeastRows = 32, kMostRows = 128;
@@ -30,7 +33,8 @@ struct Walk {
   const BatchNormProblem& problem;
   int64_t repeats;       // pixels of a row, channels last
   int64_t columns;       // of a row, channels last
-  int64_t coefficients;  // of one kind, up to a multiple of the longest vector
+  int64_t rows_at_once;  // of a run, channels last: several if short ones lie together, their bits too
+  int64_t coefficients;  // of one kind, for a whole run, up to a multiple of the longest vector
   int64_t rows;
   int64_t rows_per_item;  // channels last
   int64_t row_bits;       // bytes
@@ -46,6 +50,7 @@ struct Walk {
       columns = cut.columns;
       rows = cut.count;
       row_bits = bit_bytes(columns);
+      rows_at_once = columns % 8 == 0 ? larger(kColumnsAtOnce / columns, 1) : 1;
       images = slice = slices = items_per_channel = 0;
       rows_per_item = larger(smaller(kElementsOfRows / columns, kMostRows), kLeastRows);
       items = blocks(rows, rows_per_item);
@@ -53,7 +58,7 @@ struct Walk {
       repeats = 1;
       columns = channels;
       rows = batch * channels;
-      rows_per_item = 0;
+      rows_at_once = rows_per_item = 0;
       row_bits = bit_bytes(pixels);
       images = larger(kElementsOfChannel / pixels, 1);
       // Slices begin at whole bytes of bits and whole vectors.
@@ -62,7 +67,7 @@ struct Walk {
       items_per_channel = blocks(batch, images) * slices;
       items = channels * items_per_channel;
     }
-    coefficients = blocks(columns, 16) * 16;
+    coefficients = blocks(columns * larger(rows_at_once, 1), 16) * 16;
   }
 
   /// Elements of a channel in the p-th item that has some of it.
@@ -74,6 +79,8 @@ struct Walk {
     const int64_t image = p / slices * images, pixel = p % slices * slice;
     return smaller(images, problem.batch - image) * smaller(slice, problem.pixels - pixel);
   }
+
+  int64_t elements() const { return problem.batch * problem.pixels * problem.channels; }
 
   int64_t pieces() const { return problem.channels_last ? items : items_per_channel; }
 
@@ -87,8 +94,7 @@ struct Walk {
 
   /// Only the image's last row may be short.
   Run row_run(int64_t row) const {
-    const int64_t rest = problem.batch * problem.pixels * problem.channels - row * columns;
-    return {row * columns, smaller(columns, rest), 0, row * row_bits};
+    return {row * columns, smaller(columns, elements() - row * columns), 0, row * row_bits};
   }
 
   /// Whether `count` rows from `row` on lie before `end` and none of them is short.
@@ -96,13 +102,31 @@ struct Walk {
     return row + count <= end && row_run(row + count - 1).count == columns;
   }
 
+  /// A channel's p-th item.
+  struct Piece {
+    int64_t channel, p;
+  };
+
+  /// Which one an item is, unless channels_last: those of a group of channels lie in the order of their memory.
+  Piece piece_of(int64_t item) const {
+    const int64_t first = item / (items_per_channel * problem.group) * problem.group;
+    const int64_t channels = smaller(problem.group, problem.channels - first);
+    const int64_t place = item - first * items_per_channel, row = place / slices;
+    return {first + row % channels, row / channels * slices + place % slices};
+  }
+
   /// Calls f(run) for each run of an item, in order.
   template <class F>
   void runs(int64_t item, F&& f) const {
     if (problem.channels_last) {
-      for (int64_t row = first_row(item); row < first_row(item + 1); ++row) f(row_run(row));
+      const int64_t end = first_row(item + 1);
+      for (int64_t row = first_row(item); row < end; row += rows_at_once) {
+        Run run = row_run(row);
+        run.count = smaller(smaller(row + rows_at_once, end) * columns, elements()) - run.first;
+        f(run);
+      }
     } else {
-      const int64_t channel = item / items_per_channel, p = item % items_per_channel;
+      const auto [channel, p] = piece_of(item);
       const int64_t image = p / slices * images, pixel = p % slices * slice;
       const int64_t end = smaller(image + images, problem.batch), count = smaller(slice, problem.pixels - pixel);
       for (int64_t b = image; b < end; ++b) {
@@ -114,11 +138,11 @@ struct Walk {
 
   /// Calls f(run) for each run of an item, cut into chunks.
   template <class F>
-  void chunks(int64_t item, F&& f) const {
+  void chunks(int64_t item, F&& f, int64_t chunk = kChunk) const {
     runs(item, [&](const Run& run) {
-      for (int64_t i = 0; i < run.count; i += kChunk) {
+      for (int64_t i = 0; i < run.count; i += chunk) {
         const int64_t column = problem.channels_last ? run.column + i : run.column;
-        f(Run{run.first + i, smaller(kChunk, run.count - i), column, run.bits + i / 8});
+        f(Run{run.first + i, smaller(chunk, run.count - i), column, run.bits + i / 8});
       }
     });
   }

@@ -19,6 +19,7 @@ struct BatchNormProblem {
   DType dtype;           // of both, floating
   int64_t batch, channels, pixels;  // none of them 0
   bool channels_last;
+  int64_t group;  // channels that take every step before the next ones do, unless channels_last
   Activation activation;
 };
 
@@ -47,7 +48,7 @@ inline BatchNormRows batch_norm_rows(int64_t pixels, int64_t channels) {
 /// How an image is cut into items and its coefficients are laid out.
 struct BatchNormPlan {
   int64_t items;              // of work
-  int64_t items_per_channel;  // items [k i, k (i + 1)) are those of channel i; 0 if channels_last: an item has all
+  int64_t items_per_channel;  // items [k i, k j) are those of channels [i, j), a group; 0 if channels_last
   int64_t moments;            // pairs of doubles that the items fill
   int64_t coefficients;       // of one kind
   int64_t bit_bytes;          // of one bit an element, rows padded to whole bytes

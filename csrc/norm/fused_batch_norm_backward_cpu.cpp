@@ -68,8 +68,10 @@ struct Backward {
       const C* x = input_of<a, 0>(run, buffer_x);
       sums.add(before<a, 0>(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
     });
-    of_grad[item] = sums.sum();
-    of_products[item] = sums.products();
+    const auto [channel, p] = walk.piece_of(item);
+    const int64_t to = walk.moments_of(channel, p);
+    of_grad[to] = sums.sum();
+    of_products[to] = sums.products();
   }
 
   /// Of all channels in an item of rows, by blocks of columns.

@@ -28,8 +28,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gradients(const Image& image, const v
   Tensor grad_residual = asked.with_residual ? image.empty() : nothing(grad.scalar_type());
   std::vector<double> grad_weight(asked.with_affine ? channels : 0), grad_bias(grad_weight.size());
   if (grad.numel() > 0) {
-    const BatchNormProblem problem =
-        image.problem(input, residual.has_value() ? other.const_data_ptr() : nullptr, asked.activation);
+    const bool sums_first = asked.training || asked.with_affine;
+    const BatchNormProblem problem = image.problem(input, residual.has_value() ? other.const_data_ptr() : nullptr,
+                                                   asked.activation, sums_first ? 2 : 0);
     const BatchNormPlan plan = batch_norm_plan(problem);
     check(!kinked || bits.numel() == plan.bit_bytes, "bits: expected those of the forward call");
     const BatchNormGradient gradient = {arriving.const_data_ptr(), static_cast<const uint8_t*>(bits.const_data_ptr()),
@@ -41,11 +42,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gradients(const Image& image, const v
     const auto apply = [&](int64_t begin, int64_t end) {
       fused_batch_norm_backward(problem, gradient, coefficients.get(), data, residual_data, begin, end);
     };
-    if (asked.training || asked.with_affine) {
+    if (sums_first) {
       grad_weight.resize(channels), grad_bias.resize(channels);
       const Scratch sums = scratch(2 * plan.moments);
       in_steps(
-          problem, plan, 2,
+          problem, plan,
           [&](int64_t begin, int64_t end) {
             batch_norm_backward_sums(problem, gradient, coefficients.get(), sums.get(), begin, end);
           },

@@ -9,10 +9,10 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-// Of a row of columns, whose mean is the origin of an item's sums; otherwise it is that of the first chunk. Where these
-// lie far from the rest of an item, the channel's variance holds their distance too: of its digits no more are lost
-// than an item is larger than they.
-constexpr int64_t kFirstRows = 4;
+// Rows, or elements of a channel, whose mean is the origin of an item's sums. Where these lie far from the rest of an
+// item, the channel's variance holds their distance too: of its digits no more are lost than an item is larger than
+// they.
+constexpr int64_t kFirstRows = 4, kFirstElements = 256;
 
 template <class T>
 struct Forward {
@@ -32,22 +32,27 @@ struct Forward {
   /// Of an item of one channel.
   void moments(int64_t item, double* mean, double* squares) const {
     alignas(64) C buffer[kChunk];
+    constexpr int64_t kMost = std::is_same_v<T, C> ? INT64_MAX : kChunk;  // what is not widened need not be cut
     LaneSums<C> sums;
     C origin = 0;
     int64_t count = 0;
-    walk.chunks(item, [&](const Run& run) {
+    const auto add = [&](const Run& run) {
       const C* x = loaded(input + run.first, run.count, buffer);
       if (count == 0) {
         LaneSums<C> first;
-        first.add(x, 0, x, 0, run.count);
-        origin = static_cast<C>(first.sum() / static_cast<double>(run.count));
+        const int64_t elements = smaller(run.count, kFirstElements);
+        first.add(x, 0, x, 0, elements);
+        origin = static_cast<C>(first.sum() / static_cast<double>(elements));
       }
       sums.add(x, origin, x, origin, run.count);
       count += run.count;
-    });
+    };
+    walk.chunks(item, add, kMost);
     const double sum = sums.sum(), share = 1 / static_cast<double>(count);
-    mean[item] = static_cast<double>(origin) + sum * share;
-    squares[item] = sums.products() - sum * sum * share;
+    const auto [channel, p] = walk.piece_of(item);
+    const int64_t to = walk.moments_of(channel, p);
+    mean[to] = static_cast<double>(origin) + sum * share;
+    squares[to] = sums.products() - sum * sum * share;
   }
 
   /// Of all channels in an item of rows, by blocks of columns.

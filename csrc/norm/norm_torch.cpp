@@ -29,7 +29,7 @@ Found normalise(const Image& image, void* out, const OptionalTensor& weight, con
   if (image.dense.numel() > 0) {
     const BatchNormProblem problem =
         image.problem(image.dense.const_data_ptr(), residual.has_value() ? other.const_data_ptr() : nullptr,
-                      activation_of(activation));
+                      activation_of(activation), training ? 1 : 0);
     const BatchNormPlan plan = batch_norm_plan(problem);
     auto* bit_data = with_bits ? static_cast<uint8_t*>(bits.mutable_data_ptr()) : nullptr;
     const Scratch coefficients = scratch(3 * plan.coefficients);
@@ -41,7 +41,7 @@ Found normalise(const Image& image, void* out, const OptionalTensor& weight, con
     if (training) {
       const Scratch moments = scratch(2 * plan.moments);
       in_steps(
-          problem, plan, 1, [&](int64_t begin, int64_t end) { batch_norm_moments(problem, moments.get(), begin, end); },
+          problem, plan, [&](int64_t begin, int64_t end) { batch_norm_moments(problem, moments.get(), begin, end); },
           [&](int64_t begin, int64_t end) {
             batch_norm_statistics(problem, moments.get(), mean.data(), var.data(), begin, end);
             batch_norm_coefficients(problem, known, coefficients.get(), begin, end);

@@ -16,7 +16,7 @@ using OptionalTensor = std::optional<Tensor>;
 constexpr int64_t kElementsPerTask = 32768;
 
 /// Bytes that stay in a core's second cache from the first reading of a channel to the second.
-constexpr int64_t kResidentBytes = 640 << 10;
+constexpr int64_t kResidentBytes = 832 << 10;
 
 inline Tensor nothing(ScalarType dtype) { return empty({0}, dtype); }
 
@@ -104,8 +104,23 @@ struct Image {
 
   int64_t count() const { return batch * height * width; }
 
-  BatchNormProblem problem(const void* input, const void* residual, Activation activation) const {
-    return {input, residual, dtype_of(dense), batch, channels, height * width, channels_last, activation};
+  /// Of which `readings` images are read in more than one step.
+  BatchNormProblem problem(const void* input, const void* residual, Activation activation, int64_t readings) const {
+    const int64_t group = readings == 0 ? channels : channels_at_once(readings);
+    return {input, residual, dtype_of(dense), batch, channels, height * width, channels_last, group, activation};
+  }
+
+ private:
+  /// Channels to take every step on before the next ones, whose second reading then meets the cache: as many as fit,
+  /// for memory is read faster in long runs, but equally many for every thread. All of them where none fits.
+  int64_t channels_at_once(int64_t readings) const {
+    const auto threads = static_cast<int64_t>(torch::stable::get_num_threads());
+    const auto element = static_cast<int64_t>(dense.element_size());
+    const int64_t most = kResidentBytes / (count() * element * readings);
+    if (channels_last || channels < 4 * threads || most == 0) return channels;
+    int64_t group = most < channels / threads ? most : channels / threads;
+    while (group > 1 && channels % (group * threads) != 0) --group;
+    return group;
   }
 };
 
@@ -114,27 +129,24 @@ inline Activation activation_of(int64_t number) {
   return static_cast<Activation>(number);
 }
 
-/// Whether to take every step on a channel before the next one: its second reading then meets the cache.
-inline bool by_channel(const BatchNormProblem& problem, int64_t readings) {
-  const int64_t element = problem.dtype == DType::f64 ? 8 : problem.dtype == DType::f32 ? 4 : 2;
-  return !problem.channels_last && problem.channels >= 4 * static_cast<int64_t>(torch::stable::get_num_threads()) &&
-         problem.batch * problem.pixels * element * readings <= kResidentBytes;
-}
-
 /// Calls sum over all items, merge over all channels and apply over all items, in the order that suits the cache. The
 /// results are the same in either.
 template <class Sum, class Merge, class Apply>
-void in_steps(const BatchNormProblem& problem, const BatchNormPlan& plan, int64_t readings, const Sum& sum,
-              const Merge& merge, const Apply& apply) {
+void in_steps(const BatchNormProblem& problem, const BatchNormPlan& plan, const Sum& sum, const Merge& merge,
+              const Apply& apply) {
   const int64_t channel = problem.batch * problem.pixels, item = channel * problem.channels / plan.items;
-  if (by_channel(problem, readings)) {
-    parallel(problem.channels, kElementsPerTask / channel + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) {
-        sum(c * plan.items_per_channel, (c + 1) * plan.items_per_channel);
-        merge(c, c + 1);
-        apply(c * plan.items_per_channel, (c + 1) * plan.items_per_channel);
-      }
-    });
+  const int64_t group = problem.group;
+  if (group < problem.channels) {
+    parallel((problem.channels + group - 1) / group, kElementsPerTask / (channel * group) + 1,
+             [&](int64_t begin, int64_t end) {
+               for (int64_t g = begin; g < end; ++g) {
+                 const int64_t first = g * group, rest = problem.channels - first;
+                 const int64_t last = first + (rest < group ? rest : group);
+                 sum(first * plan.items_per_channel, last * plan.items_per_channel);
+                 merge(first, last);
+                 apply(first * plan.items_per_channel, last * plan.items_per_channel);
+               }
+             });
   } else {
     const int64_t grain = kElementsPerTask / (item + 1) + 1;
     parallel(plan.items, grain, sum);

@@ -13,59 +13,70 @@ namespace visionops::VISIONOPS_ISA {
 constexpr int64_t bit_bytes(int64_t n) { return (n + 7) / 8; }
 
 template <Activation a, class C>
-inline uint8_t steep_bits(const C* x, int64_t count) {
+inline unsigned steep_bits(const C* x, int64_t count) {
   unsigned bits = 0;
   for (int64_t k = 0; k < count; ++k) bits |= static_cast<unsigned>(is_steep<a>(x[k])) << k;
-  return static_cast<uint8_t>(bits);
+  return bits;
 }
 
 // A comparison leaves its bits in a register that plain loops do not reach.
 #if defined(__AVX512F__)
 template <Activation a>
-inline uint8_t steep_bits_of_8(const float* x) {
-  const __m512 values = _mm512_castps256_ps512(_mm256_loadu_ps(x));
+inline unsigned steep_bits_of_16(const float* x) {
+  const __m512 values = _mm512_loadu_ps(x);
   __mmask16 bits = _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_GT_OQ);
   if (a == Activation::relu6) bits &= _mm512_cmp_ps_mask(values, _mm512_set1_ps(6), _CMP_LT_OQ);
-  return static_cast<uint8_t>(bits);
+  return bits;
 }
 #elif defined(__AVX2__)
 template <Activation a>
-inline uint8_t steep_bits_of_8(const float* x) {
+inline unsigned steep_bits_of_8(const float* x) {
   const __m256 values = _mm256_loadu_ps(x);
   __m256 steep = _mm256_cmp_ps(values, _mm256_setzero_ps(), _CMP_GT_OQ);
   if (a == Activation::relu6) steep = _mm256_and_ps(steep, _mm256_cmp_ps(values, _mm256_set1_ps(6), _CMP_LT_OQ));
-  return static_cast<uint8_t>(_mm256_movemask_ps(steep));
+  return static_cast<unsigned>(_mm256_movemask_ps(steep));
+}
+template <Activation a>
+inline unsigned steep_bits_of_16(const float* x) {
+  return steep_bits_of_8<a>(x) | steep_bits_of_8<a>(x + 8) << 8;
 }
 #elif defined(__SSE2__)
 template <Activation a>
-inline int steep_bits_of_4(const float* x) {
+inline unsigned steep_bits_of_4(const float* x) {
   const __m128 values = _mm_loadu_ps(x);
   __m128 steep = _mm_cmpgt_ps(values, _mm_setzero_ps());
   if (a == Activation::relu6) steep = _mm_and_ps(steep, _mm_cmplt_ps(values, _mm_set1_ps(6)));
-  return _mm_movemask_ps(steep);
+  return static_cast<unsigned>(_mm_movemask_ps(steep));
 }
 template <Activation a>
-inline uint8_t steep_bits_of_8(const float* x) {
-  return static_cast<uint8_t>(steep_bits_of_4<a>(x) | steep_bits_of_4<a>(x + 4) << 4);
+inline unsigned steep_bits_of_16(const float* x) {
+  return steep_bits_of_4<a>(x) | steep_bits_of_4<a>(x + 4) << 4 | steep_bits_of_4<a>(x + 8) << 8 |
+         steep_bits_of_4<a>(x + 12) << 12;
 }
 #else
 template <Activation a>
-inline uint8_t steep_bits_of_8(const float* x) {
-  return steep_bits<a>(x, 8);
+inline unsigned steep_bits_of_16(const float* x) {
+  return steep_bits<a>(x, 16);
 }
 #endif
 
 template <Activation a>
-inline uint8_t steep_bits_of_8(const double* x) {
-  return steep_bits<a>(x, 8);
+inline unsigned steep_bits_of_16(const double* x) {
+  return steep_bits<a>(x, 16);
 }
 
 /// Writes the bits of n elements; those that fill up the last byte are 0.
 template <Activation a, class C>
 inline void write_bits(const C* x, int64_t n, uint8_t* bits) {
   int64_t i = 0;
-  for (; i + 8 <= n; i += 8) bits[i / 8] = steep_bits_of_8<a>(x + i);
-  if (i < n) bits[i / 8] = steep_bits<a>(x + i, n - i);
+  for (; i + 16 <= n; i += 16) {
+    const unsigned sixteen = steep_bits_of_16<a>(x + i);
+    bits[i / 8] = static_cast<uint8_t>(sixteen);
+    bits[i / 8 + 1] = static_cast<uint8_t>(sixteen >> 8);
+  }
+  for (; i < n; i += 8) {
+    bits[i / 8] = static_cast<uint8_t>(steep_bits<a>(x + i, n - i < 8 ? n - i : 8));
+  }
 }
 
 /// A gradient before the activation: itself where the slope is 1, nothing where it is 0, infinite as it may be.
