@@ -1,4 +1,6 @@
 // Tensors to pointers for the convolutions of room `conv`: schemas, and the problems that the kernels solve.
+#include <vector>
+
 #include "conv/convolution_torch.h"
 #include "conv/depthwise.h"
 
@@ -7,6 +9,7 @@ namespace {
 
 constexpr int64_t kItemsEnough = 64;  // of a gradient by a weight, to keep threads busy
 constexpr int64_t kMostParts = 8;
+constexpr int64_t kPositionsEnough = 512;  // of a part
 
 // Seen from an axis over the result: phase `phase` of `stride` of them is the window of the adjoint over the positions.
 Axis adjoint(const Axis& axis, int64_t phase) {
@@ -38,19 +41,32 @@ Tensor filters_of(const ConvolutionProblem& problem) {
   return filters;
 }
 
-void run_depthwise(const ConvolutionProblem& problem) {
-  const Tensor filters = filters_of(problem);
-  const int64_t items = depthwise_items(problem);
-  const int64_t values = problem.batch * problem.groups * problem.y.positions * problem.x.positions;
-  parallel(items, items * kValuesPerTask / (values * problem.y.taps * problem.x.taps + 1) + 1,
-           [&](int64_t begin, int64_t end) { depthwise(problem, filters.const_data_ptr(), begin, end); });
+// Phases are cut alike, so that what a thread has of each reads and writes the same rows.
+void run_depthwise(const std::vector<ConvolutionProblem>& phases) {
+  std::vector<Tensor> filters;
+  int64_t slices = 0, products = 0;
+  for (const ConvolutionProblem& phase : phases) {
+    filters.push_back(filters_of(phase));
+    slices = std::max(slices, depthwise_items(phase));
+    const int64_t values = phase.batch * phase.groups * phase.y.positions * phase.x.positions;
+    products += values * phase.y.taps * phase.x.taps;
+  }
+  parallel(slices, slices * kValuesPerTask / (products + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (size_t i = 0; i < phases.size(); ++i) {
+      const int64_t items = depthwise_items(phases[i]);
+      depthwise(phases[i], filters[i].const_data_ptr(), items * begin / slices, items * end / slices);
+    }
+  });
 }
 
-void run(const ConvolutionProblem& problem) {
-  if (problem.in_channels == 1 && problem.out_channels == 1) return run_depthwise(problem);
-  const int64_t products = problem.in_channels * problem.y.taps * problem.x.taps * 512;
-  parallel(convolution_items(problem), kProductsPerTask / (products + 1) + 1,
-           [&](int64_t begin, int64_t end) { convolution(problem, scratch(), begin, end); });
+// The result in parts, which are of one kind and write different pixels.
+void run(const std::vector<ConvolutionProblem>& phases) {
+  if (phases[0].in_channels == 1 && phases[0].out_channels == 1) return run_depthwise(phases);
+  for (const ConvolutionProblem& phase : phases) {
+    const int64_t products = phase.in_channels * phase.y.taps * phase.x.taps * 512;
+    parallel(convolution_items(phase), kProductsPerTask / (products + 1) + 1,
+             [&](int64_t begin, int64_t end) { convolution(phase, scratch(), begin, end); });
+  }
 }
 
 void run_depthwise_weight(const ConvolutionProblem& problem, void* grad_weight) {
@@ -64,15 +80,22 @@ void run_depthwise_weight(const ConvolutionProblem& problem, void* grad_weight) 
 }
 
 // A small gradient is summed over parts of the images, or few threads would have all the work.
-void run_weight(const ConvolutionProblem& problem, void* grad_weight) {
+void run_weight(ConvolutionProblem problem, void* grad_weight) {
+  // Where channels are last, the rows of images whose pixels are the positions are images too.
+  if (problem.channels_last && problem.y.is_pixels() && problem.x.is_pixels()) {
+    problem.batch *= problem.y.size;
+    problem.y = axis_of(1, 1, 1, 0, 0, 1);
+    problem.out_height = 1;
+  }
   const int64_t items = convolution_weight_items(problem);
   const bool wide = problem.dtype == DType::f64;
-  if (items >= kItemsEnough || problem.batch < 2 || (problem.dtype != DType::f32 && !wide)) {
+  const int64_t positions = problem.batch * problem.y.positions * problem.x.positions;
+  const int64_t parts = std::min({problem.batch, kMostParts, positions / kPositionsEnough});
+  if (items >= kItemsEnough || parts < 2 || (problem.dtype != DType::f32 && !wide)) {
     parallel(items, 1,
              [&](int64_t begin, int64_t end) { convolution_weight(problem, grad_weight, scratch(), begin, end); });
     return;
   }
-  const int64_t parts = problem.batch < kMostParts ? problem.batch : kMostParts;
   const int64_t count = problem.groups * problem.weight_strides.group, size = wide ? sizeof(double) : sizeof(float);
   const int64_t pixels = problem.groups * problem.in_channels * problem.y.size * problem.x.size;
   const int64_t results = problem.groups * problem.out_channels * problem.y.positions * problem.x.positions;
@@ -103,7 +126,7 @@ Tensor conv2d_op(const Tensor& input, const Tensor& weight, const std::optional<
   const bool last = is_channels_last(in);
   std::optional<Tensor> kept;
   Tensor out = empty_image(in.size(0), weight.size(0), s.y.positions, s.x.positions, last, in.scalar_type());
-  ConvolutionProblem problem = {
+  const ConvolutionProblem problem = {
       dtype_of(in),
       in.const_data_ptr(),
       weight.const_data_ptr(),
@@ -120,7 +143,7 @@ Tensor conv2d_op(const Tensor& input, const Tensor& weight, const std::optional<
       s.x,
       {s.out_channels * weight.stride(0), weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3)},
       static_cast<Activation>(activation)};
-  run(problem);
+  run({problem});
   return out;
 }
 
@@ -156,13 +179,15 @@ Tensor conv_transpose2d_op(const Tensor& input, const Tensor& weight, const std:
       s.x,
       {s.out_channels * weight.stride(0), weight.stride(1), weight.stride(0), weight.stride(2), weight.stride(3)},
       Activation::none};
+  std::vector<ConvolutionProblem> phases;
   for (int64_t row = 0; row < stride[0] && row < output_size[0]; ++row) {
     for (int64_t column = 0; column < stride[1] && column < output_size[1]; ++column) {
-      problem.y = adjoint(s.y, row);
-      problem.x = adjoint(s.x, column);
-      run(problem);
+      phases.push_back(problem);
+      phases.back().y = adjoint(s.y, row);
+      phases.back().x = adjoint(s.x, column);
     }
   }
+  if (!phases.empty()) run(phases);
   return out;
 }
 

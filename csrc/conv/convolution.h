@@ -13,6 +13,9 @@ struct Axis {
   int64_t taps, tap_step;             // tap_step may be negative
   int64_t weight_first, weight_step;  // tap t has the weight at weight_first + t weight_step along the kernel's side
   int64_t out_first, out_step;        // position p is pixel out_first + p out_step of the result
+
+  /// Whether position p meets pixel p and no other.
+  bool is_pixels() const { return taps == 1 && first == 0 && step == 1 && positions == size; }
 };
 
 /// Where a position lies when those of all images are numbered by row and column.

@@ -19,6 +19,7 @@ struct WeightFactors {
   T* weight;
   int64_t rows, columns, depth, taps;
   bool whole_pixels;  // a position's columns are its pixel
+  bool in_order;      // the columns of a row are neighbours in the weight
 
   WeightFactors(const ConvolutionProblem& p, void* grad_weight, int64_t group)
       : p(p),
@@ -30,10 +31,9 @@ struct WeightFactors {
         columns(p.in_channels * p.y.taps * p.x.taps),
         depth(p.batch * p.y.positions * p.x.positions),
         taps(p.y.taps * p.x.taps) {
-    const auto pixels = [](const Axis& axis) {
-      return axis.taps == 1 && axis.first == 0 && axis.step == 1 && axis.positions == axis.size;
-    };
-    whole_pixels = pixels(p.y) && pixels(p.x);
+    whole_pixels = p.y.is_pixels() && p.x.is_pixels();
+    const WeightStrides& s = p.weight_strides;
+    in_order = s.column == 1 && s.row == p.x.taps && s.in_channel == taps && (taps == 1 || !p.channels_last);
   }
 
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
@@ -103,6 +103,13 @@ struct WeightFactors {
 
   void store(int64_t row, int64_t count, int64_t column, int64_t lanes, const C* tile) const {
     const WeightStrides& s = p.weight_strides;
+    if (in_order) {
+      T* to = weight + row * s.out_channel + column;
+      for (int64_t r = 0; r < count; ++r, to += s.out_channel, tile += kTileColumns<C>) {
+        for (int64_t lane = 0; lane < lanes; ++lane) to[lane] = from_compute<T>(tile[lane]);
+      }
+      return;
+    }
     for (int64_t lane = 0; lane < lanes; ++lane) {
       const int64_t number = column + lane;
       const int64_t channel = p.channels_last ? number % p.in_channels : number / taps;

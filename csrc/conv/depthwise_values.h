@@ -137,6 +137,57 @@ static void by_nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows
   }
 }
 
+/// What a window's tap meets: a pixel and the tap's filter, from one channel on.
+template <class C>
+struct Met {
+  const C *pixel, *filter;
+};
+
+/// `channels` channels, whole vectors, of a position whose window meets kCount pixels.
+template <int kCount, class C>
+static void few_taps(const Met<C>* met, const C* bias, int64_t channels, const Clamp<C>& clamp, C* to) {
+  const Vector<C> low = Vector<C>{} + clamp.low, high = Vector<C>{} + clamp.high;
+  for (int64_t c = 0; c < channels; c += kVector<C>) {
+    Vector<C> sum = bias == nullptr ? Vector<C>{} : load(bias + c);
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; ++i) sum += load(met[i].pixel + c) * load(met[i].filter + c);
+    // Written so that a NaN goes through.
+    sum = sum < low ? low : sum;
+    sum = sum > high ? high : sum;
+    store<C>(sum, to + c);
+  }
+}
+
+// Windows of a few taps: those of two by two, and the phases of a 3x3 window's adjoint with stride 2.
+constexpr int kFewTaps = 4;
+
+template <class C>
+using FewTaps = void(const Met<C>* met, const C* bias, int64_t channels, const Clamp<C>& clamp, C* to);
+
+/// The kernel for `count` pixels, up to kFewTaps.
+template <class C, int kCount = kFewTaps>
+static FewTaps<C>* few_taps_for(int count) {
+  if constexpr (kCount > 0) {
+    if (count < kCount) return few_taps_for<C, kCount - 1>(count);
+  }
+  return few_taps<kCount, C>;
+}
+
+/// The same of `count` positions.
+template <class C>
+static void by_few_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
+                        int64_t channels, const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+  const C* bias = p.bias == nullptr ? nullptr : static_cast<const C*>(p.bias) + channel;
+  for (int64_t r = 0; r < count; ++r) {
+    Met<C> met[kFewTaps];
+    int pixels = 0;
+    each_tap(p, windows[r], [&](int64_t tap, int64_t from) {
+      met[pixels++] = {windows[r].corner + from + channel, filters + tap * p.groups + channel};
+    });
+    few_taps_for<C>(pixels)(met, bias, channels, clamp, to + r * stride);
+  }
+}
+
 /// to[i] = activation(values[i] + bias[i * bias_step]).
 template <class T, class C>
 static void activate_values(Activation activation, const C* values, const T* bias, int64_t bias_step, int64_t count,
@@ -161,10 +212,11 @@ static void depthwise_values(const ConvolutionProblem& p, const WindowAt<T>* win
   int64_t done = 0;
   const T* bias = static_cast<const T*>(p.bias);
   if constexpr (std::is_same_v<T, C>) {
-    if (p.y.taps == 3 && p.x.taps == 3 && channels >= kVector<C>) {
+    const bool nine = p.y.taps == 3 && p.x.taps == 3;
+    if (channels >= kVector<C> && (nine || p.y.taps * p.x.taps <= kFewTaps)) {
       done = channels / kVector<C> * kVector<C>;
       const Clamp<C> clamp(p.activation);
-      by_nine_taps(p, windows, count, channel, done, filters, clamp, to, stride);
+      (nine ? by_nine_taps<C> : by_few_taps<C>)(p, windows, count, channel, done, filters, clamp, to, stride);
       for (int64_t r = 0; r < count && !clamp.exact; ++r) {
         activate_values<C, C>(p.activation, to + r * stride, nullptr, 0, done, to + r * stride);
       }

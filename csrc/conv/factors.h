@@ -130,10 +130,7 @@ struct ChannelsLast : Group<T> {
 
   ChannelsLast(const ConvolutionProblem& problem, int64_t group)
       : Group<T>(problem, group), rows(this->positions), columns(p.out_channels), depth(Group<T>::depth) {
-    const auto pixels = [](const Axis& axis) {
-      return axis.taps == 1 && axis.first == 0 && axis.step == 1 && axis.positions == axis.size;
-    };
-    in_place = pixels(p.y) && pixels(p.x);
+    in_place = p.y.is_pixels() && p.x.is_pixels();
   }
 
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {

@@ -27,8 +27,7 @@ struct PixelRows {
 template <class F>
 static bool visit_pointwise(const ConvolutionProblem& p, void* scratch, F&& f) {
   const auto pixels = [](const Axis& axis, int64_t out) {
-    return axis.taps == 1 && axis.first == 0 && axis.step == 1 && axis.positions == axis.size && axis.out_first == 0 &&
-           axis.out_step == 1 && axis.positions == out;
+    return axis.is_pixels() && axis.out_first == 0 && axis.out_step == 1 && axis.positions == out;
   };
   if (!p.channels_last || p.groups != 1 || p.in_channels == 0 || !pixels(p.y, p.out_height) ||
       !pixels(p.x, p.out_width)) {

@@ -54,6 +54,8 @@ static void pack_turned(const T* from, int64_t row_step, int64_t rows, int64_t s
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) store<C>(square[i], to + (done + i) * kTileColumns<C>);
       }
+    } else if (row_step == 1 && rows == kLanes) {
+      for (; done < count; ++done) store<C>(load(from + done * step), to + done * kTileColumns<C>);
     }
   }
   for (; done < count; ++done) {

@@ -68,6 +68,15 @@ def test_of_a_pointwise_convolution(
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_of_a_small_weight_over_many_positions(layout: torch.memory_format) -> None:
+    # Where channels are last, the positions of the one image are summed in parts.
+    leaves = _leaves(torch.float64, layout, (1, 40, 37, 61), (30, 40, 1, 1))
+    expected = _gradients(F.conv2d, leaves)
+    actual = _gradients(pointwise_conv2d, leaves, backend="native")
+    torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("function", [depthwise_conv2d, pointwise_conv2d])
 def test_narrow_types_are_summed_wide(function: Any, dtype: torch.dtype) -> None:
