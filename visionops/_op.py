@@ -208,7 +208,7 @@ class Op:
 
         def differentiable(*args: Any) -> Any:
             is_transformed = torch._C._are_functorch_transforms_active()
-            return (Transformable if is_transformed else Plain).apply(*args)
+            return (Transformable if is_transformed else Plain).apply(*args)  # type: ignore[no-untyped-call]
 
         Plain.__name__ = Transformable.__name__ = self.name
         return differentiable

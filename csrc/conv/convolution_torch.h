@@ -7,6 +7,7 @@
 
 #include "common/stable_torch.h"
 #include "conv/convolution.h"
+#include "conv/depthwise.h"
 #include "conv/window_torch.h"
 #include "conv/winograd.h"
 
@@ -65,6 +66,15 @@ inline void check_images(const Tensor& a, const Tensor& b) {
   check(a.dim() == 4 && b.dim() == 4, "input, weight: expected four dimensions");
   check(is_floating(dtype_of(a)), "input: expected a floating dtype");
   check(a.scalar_type() == b.scalar_type(), "weight: expected the input's dtype");
+}
+
+// The filters of a depthwise problem by tap and channel.
+inline Tensor filters_of(const ConvolutionProblem& problem) {
+  const bool wide = problem.dtype == DType::f64;
+  Tensor filters =
+      empty({problem.y.taps * problem.x.taps, problem.groups}, wide ? ScalarType::Double : ScalarType::Float);
+  depthwise_filters(problem, filters.mutable_data_ptr());
+  return filters;
 }
 
 }  // namespace visionops

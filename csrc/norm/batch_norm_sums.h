@@ -18,23 +18,21 @@ struct LaneSums {
     C sums[kLanes], products[kLanes];  // in registers; unrolled loops over them GCC 12 would vectorise across, badly
 #pragma GCC unroll 1
     for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] = first[lane], products[lane] = second[lane];
+    const auto add_vector = [&](int64_t i, C* some_sums, C* some_products) {
+#pragma GCC unroll 1
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const C value = u[i + lane] - origin_u;
+        some_sums[lane] += value;
+        some_products[lane] += value * (v[i + lane] - origin_v);
+      }
+    };
     int64_t i = 0;
     if (n >= 2 * kLanes) {
       // Every second vector has sums of its own: an addition waits for the one before it longer than for its elements.
       C other_sums[kLanes] = {}, other_products[kLanes] = {};
       for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-#pragma GCC unroll 1
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          const C value = u[i + lane] - origin_u;
-          sums[lane] += value;
-          products[lane] += value * (v[i + lane] - origin_v);
-        }
-#pragma GCC unroll 1
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          const C value = u[i + kLanes + lane] - origin_u;
-          other_sums[lane] += value;
-          other_products[lane] += value * (v[i + kLanes + lane] - origin_v);
-        }
+        add_vector(i, sums, products);
+        add_vector(i + kLanes, other_sums, other_products);
       }
 #pragma GCC unroll 1
       for (int64_t lane = 0; lane < kLanes; ++lane) {
@@ -42,13 +40,9 @@ struct LaneSums {
         products[lane] += other_products[lane];
       }
     }
-    for (; i + kLanes <= n; i += kLanes) {
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const C value = u[i + lane] - origin_u;
-        sums[lane] += value;
-        products[lane] += value * (v[i + lane] - origin_v);
-      }
+    if (i + kLanes <= n) {
+      add_vector(i, sums, products);
+      i += kLanes;
     }
     if (i < n && n >= kLanes) {
       // The last vector again, without the lanes that were added: sums that went through memory would stall the next.

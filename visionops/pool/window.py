@@ -19,19 +19,14 @@ Window = list[int]
 
 def window_of(kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair = 1) -> Window:
     """The window that public arguments describe; raise TypeError or ValueError unless they do."""
-    kernel = _pair("kernel_size", kernel_size, 1)
-    strides = kernel if stride is None else _pair("stride", stride, 1)
-    paddings = _pair("padding", padding, 0)
-    dilations = _pair("dilation", dilation, 1)
+    kernel = _check.pair("kernel_size", kernel_size, 1)
+    strides = kernel if stride is None else _check.pair("stride", stride, 1)
+    paddings = _check.pair("padding", padding, 0)
+    dilations = _check.pair("dilation", dilation, 1)
     if paddings[0] > kernel[0] // 2 or paddings[1] > kernel[1] // 2:
         axis = 0 if paddings[0] > kernel[0] // 2 else 1
         raise ValueError(f"padding: expected at most half of kernel_size, {kernel[axis] // 2}, got {paddings[axis]}")
     return [*kernel, *strides, *paddings, *dilations]
-
-
-def _pair(name: str, value: Pair, least: int) -> Sequence[int]:
-    # What nearly every call has, before the questions of all others.
-    return (value, value) if type(value) is int and value >= least else _check.pair(name, value, least)
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil_mode: bool) -> int:
