@@ -84,11 +84,11 @@ void align_max_planes(const RoiProblem& problem, const RoiSamples& roi, const T*
         C greatest = to_compute(out[i * bins + q]);
         const int32_t begin = roi.x.begin[q] > run.begin ? roi.x.begin[q] : run.begin;
         const int32_t end = roi.x.begin[q + 1] < run.end ? roi.x.begin[q + 1] : run.end;
-        for (int32_t i = begin - run.begin; i < end - run.begin; ++i) {
-          greatest = values[i] > greatest ? values[i] : greatest;
+        for (int32_t lane = begin - run.begin; lane < end - run.begin; ++lane) {
+          greatest = values[lane] > greatest ? values[lane] : greatest;
         }
-        for (int32_t i = begin - run.begin; has_nan && i < end - run.begin; ++i) {
-          greatest = values[i] != values[i] ? values[i] : greatest;
+        for (int32_t lane = begin - run.begin; has_nan && lane < end - run.begin; ++lane) {
+          greatest = values[lane] != values[lane] ? values[lane] : greatest;
         }
         out[i * bins + q] = from_compute<T>(greatest);
       }
