@@ -131,11 +131,14 @@ void pool_images(const RoiProblem& problem, const RoiBinsTable& table, T* out, u
         for (int64_t c = 0; c < channels; c += 4 * kLanes<C>) {
           with_vectors<C>(channels - c, [&](auto vectors, int tail) {
             constexpr int n = decltype(vectors)::value;
-            const auto among_numbers = pool_pixels<Among::numbers, finds, n, T>;
-            const auto among_all = pool_pixels<Among::all, finds, n, T>;
             uint32_t* const of_channels = finds ? numbers + c : nullptr;
-            if (!among_numbers(problem, roi, image + c, p, tail, to + c, of_channels, columns)) {
-              among_all(problem, roi, image + c, p, tail, to + c, of_channels, columns);
+            const auto among_numbers = pool_pixels<Among::numbers, finds, n, T>;
+            if (among_numbers(problem, roi, image + c, p, tail, to + c, of_channels, columns)) return;
+            // A NaN is rare: one kernel for any number of vectors.
+            for (int64_t v = 0; v < n; ++v) {
+              const int64_t at = c + v * kLanes<C>;
+              pool_pixels<Among::all, finds, 1>(problem, roi, image + at, p, v + 1 < n ? kLanes<C> : tail, to + at,
+                                                finds ? numbers + at : nullptr, columns);
             }
           });
         }
