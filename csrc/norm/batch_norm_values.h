@@ -74,7 +74,7 @@ struct Coefficients {
 /// Writes one coefficient of a channel to every column that has it.
 template <class C>
 inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
-  const int64_t columns = walk.columns * larger(walk.rows_at_once, 1);
+  const int64_t columns = walk.columns * walk.rows_at_once;
   for (int64_t c = channel; c < columns; c += walk.problem.channels) array[c] = static_cast<C>(value);
 }
 

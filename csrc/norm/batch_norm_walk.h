@@ -58,7 +58,8 @@ struct Walk {
       repeats = 1;
       columns = channels;
       rows = batch * channels;
-      rows_at_once = rows_per_item = 0;
+      rows_at_once = 1;
+      rows_per_item = 0;
       row_bits = bit_bytes(pixels);
       images = larger(kElementsOfChannel / pixels, 1);
       // Slices begin at whole bytes of bits and whole vectors.
@@ -67,7 +68,7 @@ struct Walk {
       items_per_channel = blocks(batch, images) * slices;
       items = channels * items_per_channel;
     }
-    coefficients = blocks(columns * larger(rows_at_once, 1), 16) * 16;
+    coefficients = blocks(columns * rows_at_once, 16) * 16;
   }
 
   /// Elements of a channel in the p-th item that has some of it.

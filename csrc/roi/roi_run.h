@@ -26,33 +26,10 @@ class RoiScratch {
 
 constexpr int64_t kRoiValuesPerTask = 4096;
 
-/// Values of the result.
-inline int64_t roi_values(const RoiProblem& problem) {
-  return problem.rois * problem.channels * problem.pooled_height * problem.pooled_width;
-}
-
-/// Bytes of the result.
-inline int64_t roi_bytes(const RoiProblem& problem) {
-  int64_t bytes = 0;
-  host::visit_floating(problem.dtype,
-                       [&](auto map) { bytes = roi_values(problem) * int64_t{sizeof(typename decltype(map)::type)}; });
-  return bytes;
-}
-
 /// Items of which a task has kRoiValuesPerTask values of the result.
 inline int64_t roi_grain(const RoiProblem& problem, int64_t items) {
-  return kRoiValuesPerTask / (roi_values(problem) / (items + 1) + 1) + 1;
-}
-
-/// Has the threads touch a fresh result's pages first, each its own. The RoIs of a thread lie all over the result: two
-/// that meet in a huge page would both clear it.
-template <class Parallel>
-void touch_pages(void* out, int64_t bytes, const Parallel& parallel) {
-  constexpr int64_t kHugePage = 2 << 20;
-  char* const to = static_cast<char*>(out);
-  parallel(bytes / kHugePage, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t page = begin; page < end; ++page) to[page * kHugePage] = 0;
-  });
+  const int64_t values = problem.rois * problem.channels * problem.pooled_height * problem.pooled_width;
+  return kRoiValuesPerTask / (values / (items + 1) + 1) + 1;
 }
 
 /// parallel(count, grain, body) calls body(begin, end) over [0, count), by tasks of at least `grain` items.
@@ -61,7 +38,6 @@ void run_roi_align(const RoiProblem& problem, void* out, const Parallel& paralle
   const RoiWeightTable weights(problem, RoiPass::forward, parallel);
   const int64_t items = roi_align_items(problem);
   const int64_t bytes = roi_align_scratch_bytes(problem, weights.table());
-  touch_pages(out, roi_bytes(problem), parallel);
   parallel(items, roi_grain(problem, items), [&](int64_t begin, int64_t end) {
     const RoiScratch scratch(bytes);
     roi_align(problem, weights.table(), out, scratch.get(), begin, end);
@@ -84,7 +60,6 @@ template <class Parallel>
 void run_roi_align_max(const RoiProblem& problem, void* out, const Parallel& parallel) {
   const RoiSampleTable samples(problem);
   const int64_t items = roi_align_max_items(problem);
-  touch_pages(out, roi_bytes(problem), parallel);
   parallel(items, roi_grain(problem, items),
            [&](int64_t begin, int64_t end) { roi_align_max(problem, samples.table(), out, begin, end); });
 }
@@ -104,8 +79,6 @@ template <class Parallel>
 void run_roi_pool(const RoiProblem& problem, void* out, uint32_t* argmax, const Parallel& parallel) {
   const RoiBinTable bins(problem, RoiPass::forward);
   const int64_t items = roi_pool_items(problem);
-  touch_pages(out, roi_bytes(problem), parallel);
-  if (argmax != nullptr) touch_pages(argmax, roi_values(problem) * int64_t{sizeof *argmax}, parallel);
   parallel(items, roi_grain(problem, items), [&](int64_t begin, int64_t end) {
     const RoiScratch scratch(roi_pool_scratch_bytes(problem, argmax != nullptr));
     roi_pool(problem, bins.table(), out, argmax, scratch.get(), begin, end);

@@ -193,7 +193,7 @@ inline uint32_t* argmax_data(const Tensor& argmax, const RoiProblem& problem) {
         "argmax: expected the shape of the result");
   check(dtype_of(argmax) == DType::i32, "argmax: expected int32");
   const RoiLevel& level = problem.levels[0];
-  check(level.height * level.width <= int64_t{kNoPixel}, "input: expected a plane of less than 2^32 - 1 pixels");
+  check(level.height * level.width <= int64_t{kNoPixel}, "input: expected a plane of less than 2^32 pixels");
   return static_cast<uint32_t*>(argmax.mutable_data_ptr());
 }
 
