@@ -17,18 +17,17 @@ void fill_planes(const AdaptiveShape& shape, const T* grad, T* grad_input, int64
   }
 }
 
-/// The gradient of averages of images of type T: rows of one set of bins are equal.
-template <class T>
+/// The gradient of averages: rows of one set of bins are equal.
+template <class C>
 class Spread {
  public:
-  using C = Compute<T>;
-
   Spread(const AdaptiveShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
         wide_(scratch.take<C>(shape.x.out * cut.channels)),
         quotients_(scratch.take<C>(shape.x.out * cut.channels)),
         row_(scratch.take<C>(shape.x.in * cut.channels)) {}
 
+  template <class T>
   void run(const PoolItem& item, const T* grad, T* grad_input) {
     int64_t held_begin = -1, held_end = -1;
     for (int64_t y = item.row; y < item.end; ++y) {
@@ -45,6 +44,7 @@ class Spread {
   }
 
  private:
+  template <class T>
   void add_quotients(const PoolItem& item, const T* grad, const AdaptiveBins& bins) {
     const int64_t channels = item.channels;
     for (int64_t i = 0; i < shape_.x.out * channels; ++i) quotients_[i] = 0;
@@ -84,7 +84,7 @@ PoolWork adaptive_avg_pool2d_backward_work(const AdaptiveShape& shape) {
   const PoolCut cut = cut_of(shape);
   if (is_plane(shape)) return {shape.outer, shape.y.in * shape.x.in, 0};
   PoolScratch scratch(nullptr);
-  visit_floating(shape.dtype, [&](auto tag) { Spread<typename decltype(tag)::type>(shape, cut, scratch); });
+  visit_floating(shape.dtype, [&](auto tag) { Spread<Compute<typename decltype(tag)::type>>(shape, cut, scratch); });
   return {cut.items(shape.outer), cut.rows * shape.x.in * cut.channels, scratch.bytes()};
 }
 
@@ -97,7 +97,7 @@ void adaptive_avg_pool2d_backward(const AdaptiveShape& shape, const void* grad, 
       return fill_planes(shape, static_cast<const T*>(grad), static_cast<T*>(grad_input), begin, end);
     }
     PoolScratch parts(scratch);
-    Spread<T> spread(shape, cut, parts);
+    Spread<Compute<T>> spread(shape, cut, parts);
     for (int64_t index = begin; index < end; ++index) {
       spread.run(cut.item(index), static_cast<const T*>(grad), static_cast<T*>(grad_input));
     }

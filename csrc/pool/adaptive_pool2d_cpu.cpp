@@ -48,11 +48,9 @@ void average_planes(const AdaptiveShape& shape, const T* input, T* output, int64
 }
 
 /// The sums of a bin's rows, and of what is in them.
-template <class T>
+template <class C>
 class RowSums {
  public:
-  using C = Compute<T>;
-
   RowSums(const AdaptiveShape& shape, int64_t channels, PoolScratch& scratch)
       : shape_(shape),
         columns_(scratch.take<C>(shape.x.in * channels)),
@@ -76,6 +74,7 @@ class RowSums {
     }
   }
 
+  template <class T>
   void store(int64_t place, int64_t channels, T* output) const {
     pool_store(sums_, shape_.x.out, shape_.inner, channels, channels, output + place);
   }
@@ -87,10 +86,9 @@ class RowSums {
 };
 
 /// The maxima of a bin's rows, and of those.
-template <class T>
+template <class C>
 class RowMaxima {
  public:
-  using C = Compute<T>;
   using I = TapNumber<C>;
 
   RowMaxima(const AdaptiveShape& shape, int64_t channels, PoolScratch& scratch)
@@ -126,6 +124,7 @@ class RowMaxima {
     }
   }
 
+  template <class T>
   void store(int64_t place, int64_t channels, T* output, int64_t* indices) const {
     pool_store(best_, shape_.x.out, shape_.inner, channels, channels, output + place);
     pool_store(indices_, shape_.x.out, shape_.inner, channels, channels, indices + place);
@@ -154,7 +153,7 @@ void run_rows(const AdaptiveShape& shape, const T* input, void* memory, int64_t 
   const PoolCut cut = cut_of(shape);
   PoolScratch scratch(memory);
   C* const wide = scratch.take<C>(shape.x.in * cut.channels);
-  Rows<T> rows(shape, cut.channels, scratch);
+  Rows<C> rows(shape, cut.channels, scratch);
   for (int64_t index = begin; index < end; ++index) {
     const PoolItem item = cut.item(index);
     for (int64_t p = item.row; p < item.end; ++p) {
@@ -177,12 +176,12 @@ PoolWork adaptive_pool2d_work(const AdaptiveShape& shape) {
   const PoolCut cut = cut_of(shape);
   PoolScratch scratch(nullptr);
   visit_floating(shape.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
+    using C = Compute<typename decltype(tag)::type>;
     if (turns_planes(shape)) {
-      TurnedPlanes<T>(shape, scratch);
+      TurnedPlanes<C>(shape, scratch);
     } else {
-      scratch.take<Compute<T>>(shape.x.in * cut.channels);
-      RowMaxima<T>(shape, cut.channels, scratch);
+      scratch.take<C>(shape.x.in * cut.channels);
+      RowMaxima<C>(shape, cut.channels, scratch);
     }
   });
   if (turns_planes(shape)) {
@@ -203,14 +202,13 @@ void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* ou
         return average_planes(shape, from, to, begin * kTurned, pool_min(shape.outer, end * kTurned));
       }
       PoolScratch parts(scratch);
-      TurnedPlanes<T> planes(shape, parts);
+      TurnedPlanes<Compute<T>> planes(shape, parts);
       for (int64_t index = begin; index < end; ++index) planes.average(index, from, to);
       return;
     }
     if (is_plane(shape)) return average_planes(shape, from, to, begin, end);
     if (!by_bins(shape)) return run_rows<RowSums>(shape, from, scratch, begin, end, to);
-    const auto pixels = [&](int64_t p, int64_t q) { return pixels_of(shape.y, p).count * pixels_of(shape.x, q).count; };
-    walk_windows(shape, cut_of(shape), from, average_fold(pixels, to), begin, end);
+    walk_windows(shape, cut_of(shape), from, average_fold(BinPixels{shape}, to), begin, end);
   });
 }
 
@@ -222,7 +220,7 @@ void adaptive_max_pool2d(const AdaptiveShape& shape, const void* input, void* ou
     auto* const to = static_cast<T*>(output);
     if (turns_planes(shape)) {
       PoolScratch parts(scratch);
-      TurnedPlanes<T> planes(shape, parts);
+      TurnedPlanes<Compute<T>> planes(shape, parts);
       for (int64_t index = begin; index < end; ++index) planes.maximum(index, from, to, indices);
       return;
     }

@@ -15,31 +15,35 @@ inline bool turns_planes(const AdaptiveShape& shape) {
          shape.y.out * shape.x.out <= kSmallPlane;
 }
 
+/// How many pixels a bin has: what its sum is divided by.
+struct BinPixels {
+  const AdaptiveShape& shape;
+
+  int64_t operator()(int64_t p, int64_t q) const { return pixels_of(shape.y, p).count * pixels_of(shape.x, q).count; }
+};
+
 /// Small planes as the channels of one image: an item is kTurned of them.
-template <class T>
+template <class C>
 class TurnedPlanes {
  public:
-  using C = Compute<T>;
-
   TurnedPlanes(const AdaptiveShape& shape, PoolScratch& scratch)
       : planes_(shape.outer),
         pixels_(shape.y.in * shape.x.in),
         bins_(shape.y.out * shape.x.out),
         turned_{1, kTurned, shape.y, shape.x, shape.dtype},
-        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : pixels_)),
+        wide_(scratch.take<C>(pixels_)),
         image_(scratch.take<C>(pixels_ * kTurned)),
         values_(scratch.take<C>(bins_ * kTurned)),
         indices_(scratch.take<int64_t>(bins_ * kTurned)) {}
 
+  template <class T>
   void average(int64_t index, const T* input, T* output) {
     turn(index, input);
-    const auto pixels = [this](int64_t p, int64_t q) {
-      return pixels_of(turned_.y, p).count * pixels_of(turned_.x, q).count;
-    };
-    walk(average_fold(pixels, values_));
+    walk(average_fold(BinPixels{turned_}, values_));
     turn_back(index, [&](int64_t to, int64_t from) { output[to] = from_compute<T>(values_[from]); });
   }
 
+  template <class T>
   void maximum(int64_t index, const T* input, T* output, int64_t* indices) {
     turn(index, input);
     walk(MaximumFold<C, int64_t>(values_, indices_));
@@ -48,6 +52,7 @@ class TurnedPlanes {
   }
 
  private:
+  template <class T>
   void turn(int64_t index, const T* input) const {
     for (int64_t lane = 0; lane < kTurned; ++lane) {
       // The last item may lack planes; its last one stands for them.

@@ -7,6 +7,18 @@
 
 namespace visionops::VISIONOPS_ISA {
 
+/// sums[i] = the sum of taps k, and unless it starts of itself. Not inline, for what calls it is compiled for each type
+/// of image.
+template <bool starts, class C, size_t... k>
+[[gnu::noinline]] void fold_sum(std::index_sequence<k...>, const C* const* from, int64_t count, C* __restrict sums) {
+  const C* const taps[] = {from[k]...};
+  for (int64_t i = 0; i < count; ++i) {
+    C sum = 0;
+    ((sum += taps[k][i]), ...);
+    sums[i] = starts ? sum : sums[i] + sum;
+  }
+}
+
 /// For PoolWindowWalk. `Divisor` gives what the sum of window (p, q) is divided by. The taps of a pass are summed
 /// first: many of them one after the other would lose more bits.
 template <class T, class Divisor>
@@ -26,7 +38,7 @@ class AverageFold {
 
   template <bool starts, int K>
   void add(std::integral_constant<int, K>, const C* const* from, const int*, int64_t channels) {
-    add_taps<starts>(std::make_index_sequence<K>{}, from, channels, sums_);
+    fold_sum<starts>(std::make_index_sequence<K>{}, from, channels, sums_);
   }
 
   void finish(int64_t p, int64_t q, int64_t channels) {
@@ -40,16 +52,6 @@ class AverageFold {
   }
 
  private:
-  template <bool starts, size_t... k>
-  static void add_taps(std::index_sequence<k...>, const C* const* from, int64_t channels, C* __restrict sums) {
-    const C* const taps[] = {from[k]...};
-    for (int64_t i = 0; i < channels; ++i) {
-      C sum = 0;
-      ((sum += taps[k][i]), ...);
-      sums[i] = starts ? sum : sums[i] + sum;
-    }
-  }
-
   Divisor divisor_;
   T* output_;
   int64_t place_ = 0;

@@ -23,12 +23,9 @@ void add_runs(std::index_sequence<k...>, const C* from, int64_t apart, int64_t c
   }
 }
 
-/// Over images of type T.
-template <class T>
+template <class C>
 class Backward {
  public:
-  using C = Compute<T>;
-
   Backward(const PoolShape& shape, const PoolDivisor& divisor, PoolScratch& scratch)
       : shape_(shape),
         cut_(cut_of(shape)),
@@ -39,7 +36,7 @@ class Backward {
         divisors_(shape, divisor, pitch_, pool_round_up(shape.x.out * pitch_, kPoolLanes<C>), scratch),
         places_(scratch.take<Place>(shape.x.in)),
         taps_(scratch.take<C>(by_pixels(shape) ? 0 : pool_min(shape.x.stride, shape.x.kernel) * count_)),
-        row_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
+        row_(scratch.take<C>(shape.x.in * pitch_)),
         sums_(scratch.take<C>(before_ + count_)),
         quotients_(scratch.take<C>(kept_ * (before_ + count_))),
         held_(scratch.take<int64_t>(kept_)) {}
@@ -58,13 +55,14 @@ class Backward {
     for (int64_t i = 0; i < kept_ * (before_ + count_); ++i) quotients_[i] = 0;
   }
 
-  void run(int64_t index, const void* grad, void* grad_input) {
+  template <class T>
+  void run(int64_t index, const T* grad, T* grad_input) {
     const PoolItem item = cut_.item(index);
     const int64_t in_row = shape_.x.in * shape_.inner;
     for (int64_t slot = 0; slot < kept_; ++slot) held_[slot] = -1;
     for (int64_t row = item.row; row < item.end; ++row) {
-      const C* const sums = sum_down(item, static_cast<const T*>(grad), PoolWindows(shape_.y, row));
-      T* const to = static_cast<T*>(grad_input) + (item.outer * shape_.y.in + row) * in_row + item.channel;
+      const C* const sums = sum_down(item, grad, PoolWindows(shape_.y, row));
+      T* const to = grad_input + (item.outer * shape_.y.in + row) * in_row + item.channel;
       if constexpr (std::is_same_v<T, C>) {
         spread(sums, shape_.inner, item.channels, to);
       } else {
@@ -90,6 +88,7 @@ class Backward {
   }
 
   /// The sums of the quotients of some rows of windows, window 0 at before_.
+  template <class T>
   const C* sum_down(const PoolItem& item, const T* grad, const PoolWindows& windows) {
     for (int64_t o = windows.begin; o < windows.end; ++o) {
       const int64_t slot = o % kept_;
@@ -108,11 +107,13 @@ class Backward {
     return sums_;
   }
 
+  template <class T>
   void load(const T* from, int64_t channels, C* to) const {
     if (channels == shape_.inner) return load_run(from, shape_.x.out * channels, to);
     for (int64_t q = 0; q < shape_.x.out; ++q) load_run(from + q * shape_.inner, channels, to + q * pitch_);
   }
 
+  template <class T>
   static void load_run(const T* from, int64_t count, C* to) {
     if constexpr (std::is_same_v<T, C>) {
       memcpy(to, from, count * sizeof(C));

@@ -9,12 +9,10 @@ PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.out, shape.y.out, pool_ceil_div(4 * shape.y.kernel, shape.y.stride)};
 }
 
-/// By rows, over images of type T.
-template <class T>
+/// By rows.
+template <class C>
 class Forward {
  public:
-  using C = Compute<T>;
-
   Forward(const PoolShape& shape, const PoolDivisor& divisor, PoolScratch& scratch)
       : shape_(shape),
         cut_(cut_of(shape)),
@@ -23,7 +21,7 @@ class Forward {
         kept_(pool_max(1, shape.y.kernel - shape.y.stride)),
         divisors_(shape, divisor, pitch_, count_, scratch),
         phases_(shape.x, pitch_, scratch),
-        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
+        wide_(scratch.take<C>(shape.x.in * pitch_)),
         sums_(scratch.take<C>(count_)),
         rows_(scratch.take<C>(kept_ * count_)),
         held_(scratch.take<int64_t>(kept_)) {}
@@ -35,7 +33,8 @@ class Forward {
     divisors_.prepare();
   }
 
-  void run(int64_t index, const void* input, void* output) {
+  template <class T>
+  void run(int64_t index, const T* input, T* output) {
     const PoolItem item = cut_.item(index);
     const PoolAxis& y = shape_.y;
     const int64_t in_row = shape_.x.in * shape_.inner, out_row = shape_.x.out * shape_.inner;
@@ -46,21 +45,20 @@ class Forward {
       for (int64_t t = taps.begin; t < taps.end; ++t) {
         const int64_t row = o * y.stride - y.padding + t, slot = row % kept_;
         if (held_[slot] != row) {
-          const int64_t place = (item.outer * y.in + row) * in_row + item.channel;
-          make_row(static_cast<const T*>(input) + place, item.channels, slot);
+          const T* const from = input + (item.outer * y.in + row) * in_row + item.channel;
+          make_row(as_compute(from, shape_.x.in, shape_.inner, item.channels, pitch_, wide_), item.channels, slot);
           held_[slot] = row;
         }
         add_row(rows_ + slot * count_, count_, sums_);
       }
       divisors_.divide(sums_, o);
       const int64_t place = (item.outer * y.out + o) * out_row + item.channel;
-      pool_store(sums_, shape_.x.out, shape_.inner, item.channels, pitch_, static_cast<T*>(output) + place);
+      pool_store(sums_, shape_.x.out, shape_.inner, item.channels, pitch_, output + place);
     }
   }
 
  private:
-  void make_row(const T* from, int64_t channels, int64_t slot) {
-    const PoolPixels<C> pixels = as_compute(from, shape_.x.in, shape_.inner, channels, pitch_, wide_);
+  void make_row(const PoolPixels<C>& pixels, int64_t channels, int64_t slot) {
     phases_.load(pixels.row, pixels.step, channels);
     for (int64_t begin = 0; begin < count_; begin += kPoolBlock) {
       const int64_t count = pool_min(kPoolBlock, count_ - begin);

@@ -40,13 +40,14 @@ class Divisors {
   C* across_;
 };
 
-/// The work of `Pass` by rows, where an item reads or writes so many pixels for each of its rows.
+/// The work of `Pass` by rows, where an item reads or writes so many pixels for each of its rows. A pass is compiled for
+/// the type it computes in, its run(index, from, to) for the images' too.
 template <template <class> class Pass>
 PoolWork avg_work_of(const PoolShape& shape, int64_t pixels_in_row) {
   PoolWork work{};
   visit_floating(shape.dtype, [&](auto tag) {
     PoolScratch scratch(nullptr);
-    const Pass<typename decltype(tag)::type> pass(shape, {}, scratch);
+    const Pass<Compute<typename decltype(tag)::type>> pass(shape, {}, scratch);
     const PoolCut& cut = pass.cut();
     work = {cut.items(shape.outer), cut.rows * pixels_in_row * cut.channels, scratch.bytes()};
   });
@@ -57,10 +58,11 @@ template <template <class> class Pass>
 void avg_run_items(const PoolShape& shape, const PoolDivisor& divisor, const void* from, void* to, void* memory,
                    int64_t begin, int64_t end) {
   visit_floating(shape.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
     PoolScratch scratch(memory);
-    Pass<typename decltype(tag)::type> pass(shape, divisor, scratch);
+    Pass<Compute<T>> pass(shape, divisor, scratch);
     pass.prepare();
-    for (int64_t index = begin; index < end; ++index) pass.run(index, from, to);
+    for (int64_t index = begin; index < end; ++index) pass.run(index, static_cast<const T*>(from), static_cast<T*>(to));
   });
 }
 

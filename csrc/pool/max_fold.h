@@ -21,8 +21,10 @@ constexpr int kMaxTaps = 4;
 
 /// best[i], at[i] = the best of taps k in order, and before them, unless it starts, of themselves. The numbers of tap k
 /// are from_numbers[k], and with `by_column` columns[k][i] more.
+///
+/// Not inline, for what calls it is compiled for each type of image and result.
 template <bool with_numbers, bool starts, bool by_column, class C, class I, size_t... k>
-inline void fold_max(std::index_sequence<k...>, const C* const* from, const I* from_numbers,
+[[gnu::noinline]] void fold_max(std::index_sequence<k...>, const C* const* from, const I* from_numbers,
                      const I* const* from_columns, int64_t count, C* __restrict best, I* __restrict at) {
   const C* const taps[] = {from[k]...};
   const I numbers[] = {from_numbers[k]...};

@@ -11,13 +11,11 @@ PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.out, shape.y.out, pool_ceil_div(4 * span_of(shape.y), shape.y.stride)};
 }
 
-/// By rows, over images of type T, with offsets of type O; there are none if it is void.
-template <class T, class O>
+/// By rows, which are computed in type C.
+template <class C, bool kWithOffsets>
 class ByRows {
  public:
-  using C = Compute<T>;
   using I = TapNumber<C>;
-  static constexpr bool kWithOffsets = !std::is_void_v<O>;
 
   ByRows(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
@@ -25,13 +23,13 @@ class ByRows {
         count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
         kept_(pool_min(span_of(shape.y), shape.y.in)),
         phases_(shape.x, pitch_, scratch),
-        wide_(scratch.take<C>(std::is_same_v<T, C> ? 0 : shape.x.in * pitch_)),
+        wide_(scratch.take<C>(shape.x.in * pitch_)),
         taps_(scratch.take<const C*>(pool_max(shape.y.kernel, shape.x.kernel))),
         columns_of_taps_(scratch.take<const I*>(shape.y.kernel)),
         numbers_(scratch.take<I>(pool_max(shape.y.kernel, shape.x.kernel))),
         best_(scratch.take<C>(count_)),
         at_(scratch.take<I>(count_)),
-        narrow_(scratch.take<Offset>(count_)),
+        narrow_(scratch.take<int32_t>(count_)),
         rows_(scratch.take<C>(kept_ * count_)),
         columns_(scratch.take<I>(kept_ * count_)),
         held_(scratch.take<int64_t>(kept_)) {}
@@ -46,6 +44,8 @@ class ByRows {
     }
   }
 
+  /// Offsets are of type O; there are none if it is void.
+  template <class T, class O>
   void run(const PoolItem& item, const T* input, T* output, O* offsets) {
     const PoolAxis& y = shape_.y;
     const int64_t in_row = shape_.x.in * shape_.inner, out_row = shape_.x.out * shape_.inner;
@@ -57,7 +57,8 @@ class ByRows {
         const int64_t row = o * y.stride - y.padding + t * y.dilation;
         const int64_t slot = row - pool_axis_div(row, kept_) * kept_;
         if (held_[slot] != row) {
-          make_row(input + (item.outer * y.in + row) * in_row + item.channel, item.channels, slot);
+          const T* const from = input + (item.outer * y.in + row) * in_row + item.channel;
+          make_row(as_compute(from, shape_.x.in, shape_.inner, item.channels, pitch_, wide_), item.channels, slot);
           held_[slot] = row;
         }
       }
@@ -67,18 +68,16 @@ class ByRows {
       pool_store(best_, shape_.x.out, shape_.inner, item.channels, pitch_, output + place);
       if constexpr (kWithOffsets) {
         // Whole vectors first: they are narrowed to four times as many lanes.
-        pool_convert(at_, narrow_, count_);
-        pool_store(narrow_, shape_.x.out, shape_.inner, item.channels, pitch_, offsets + place);
+        O* const narrow = reinterpret_cast<O*>(narrow_);
+        pool_convert(at_, narrow, count_);
+        pool_store(narrow, shape_.x.out, shape_.inner, item.channels, pitch_, offsets + place);
       }
     }
   }
 
  private:
-  using Offset = std::conditional_t<kWithOffsets, O, uint8_t>;
-
   /// The maxima along a row, and their columns in the windows.
-  void make_row(const T* from, int64_t channels, int64_t slot) {
-    const PoolPixels<C> pixels = as_compute(from, shape_.x.in, shape_.inner, channels, pitch_, wide_);
+  void make_row(const PoolPixels<C>& pixels, int64_t channels, int64_t slot) {
     phases_.load(pixels.row, pixels.step, channels);
     C* const best = rows_ + slot * count_;
     I* const at = columns_ + slot * count_;
@@ -151,7 +150,7 @@ class ByRows {
   bool has_empty_columns_ = false;
   C* best_;
   I* at_;
-  Offset* narrow_;
+  int32_t* narrow_;  // memory for offsets of either type
   C* rows_;
   I* columns_;
   int64_t* held_;
@@ -165,7 +164,7 @@ void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, vo
     return walk_windows(shape, cut, input, MaximumFold<T, O>(output, offsets), begin, end);
   }
   PoolScratch scratch(memory);
-  ByRows<T, O> rows(shape, cut, scratch);
+  ByRows<Compute<T>, !std::is_void_v<O>> rows(shape, cut, scratch);
   rows.prepare();
   for (int64_t index = begin; index < end; ++index) rows.run(cut.item(index), input, output, offsets);
 }
@@ -175,7 +174,8 @@ void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, vo
 PoolWork max_pool2d_work(const PoolShape& shape) {
   const PoolCut cut = cut_of(shape);
   PoolScratch scratch(nullptr);
-  visit_floating(shape.dtype, [&](auto tag) { ByRows<typename decltype(tag)::type, int32_t>(shape, cut, scratch); });
+  visit_floating(shape.dtype,
+                 [&](auto tag) { ByRows<Compute<typename decltype(tag)::type>, true>(shape, cut, scratch); });
   const int64_t pixels = pool_max(cut.rows * shape.x.out, cut.rows * shape.y.stride * shape.x.in);
   return {cut.items(shape.outer), pixels * cut.channels, scratch.bytes()};
 }
