@@ -40,8 +40,8 @@ class Divisors {
   C* across_;
 };
 
-/// The work of `Pass` by rows, where an item reads or writes so many pixels for each of its rows. A pass is compiled for
-/// the type it computes in, its run(index, from, to) for the images' too.
+/// The work of `Pass` by rows, where an item reads or writes so many pixels for each of its rows. A pass is compiled
+/// for the type it computes in, its run(index, from, to) for the images' too.
 template <template <class> class Pass>
 PoolWork avg_work_of(const PoolShape& shape, int64_t pixels_in_row) {
   PoolWork work{};

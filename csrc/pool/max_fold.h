@@ -25,7 +25,7 @@ constexpr int kMaxTaps = 4;
 /// Not inline, for what calls it is compiled for each type of image and result.
 template <bool with_numbers, bool starts, bool by_column, class C, class I, size_t... k>
 [[gnu::noinline]] void fold_max(std::index_sequence<k...>, const C* const* from, const I* from_numbers,
-                     const I* const* from_columns, int64_t count, C* __restrict best, I* __restrict at) {
+                                const I* const* from_columns, int64_t count, C* __restrict best, I* __restrict at) {
   const C* const taps[] = {from[k]...};
   const I numbers[] = {from_numbers[k]...};
   const I* const columns[] = {(by_column ? from_columns[k] : nullptr)...};

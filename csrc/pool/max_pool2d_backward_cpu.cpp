@@ -13,7 +13,8 @@ PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.in, shape.y.in, 4 * span};
 }
 
-/// Gradients that go where their offsets say, to rows of sums with room for what lies beside the image.
+/// Gradients that go where their offsets say: to rows of sums with room for what lies beside the image, or, where
+/// windows of planes have few taps and hardly any lies there, to the result itself.
 template <class T, class O>
 class Sending {
  public:
@@ -21,19 +22,24 @@ class Sending {
 
   Sending(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
+        is_direct_(std::is_same_v<T, C> && shape.inner == 1 && shape.y.kernel * shape.x.kernel < kManyMaxTaps),
         channels_(cut.channels),
-        width_(pool_max(shape.x.padding + shape.x.in,
-                        (shape.x.out - 1) * shape.x.stride + (shape.x.kernel - 1) * shape.x.dilation + 1)),
+        beside_(is_direct_ ? 0 : shape.x.padding),
+        width_(is_direct_ ? shape.x.in
+                          : pool_max(shape.x.padding + shape.x.in,
+                                     (shape.x.out - 1) * shape.x.stride + (shape.x.kernel - 1) * shape.x.dilation + 1)),
         size_(cut.rows * width_ * channels_),
         together_(shape.inner == 1 && cut.strips == 1 && size_ <= kSmallPlane ? kPlanes : 1),
         places_(scratch.take<int64_t>(shape.y.kernel * shape.x.kernel)),
-        sums_(scratch.take<C>(together_ * size_)) {}
+        columns_(scratch.take<int64_t>(shape.y.kernel * shape.x.kernel)),
+        sums_(scratch.take<C>(is_direct_ ? 0 : together_ * size_)) {}
 
   /// Once the memory is there.
   void prepare() {
     const PoolAxis &y = shape_.y, &x = shape_.x;
     for (int64_t tap = 0; tap < y.kernel * x.kernel; ++tap) {
-      places_[tap] = (tap / x.kernel * y.dilation * width_ + tap % x.kernel * x.dilation) * channels_;
+      columns_[tap] = tap % x.kernel * x.dilation;
+      places_[tap] = (tap / x.kernel * y.dilation * width_ + columns_[tap]) * channels_;
     }
   }
 
@@ -55,27 +61,36 @@ class Sending {
   void run_planes(const PoolItem& item, const MaxGradients<T, O>& at) const {
     const PoolAxis &y = shape_.y, &x = shape_.x;
     const int64_t rows = item.end - item.row, channels = item.channels, end = PoolWindows(y, item.end - 1).end;
-    memset(sums_, 0, planes * size_ * sizeof(C));
+    T* const to = at.input_row(item, item.row);
+    C* sums = sums_;
+    if constexpr (std::is_same_v<T, C>) sums = is_direct_ ? to : sums_;
+    memset(sums, 0, (planes - 1) * size_ * sizeof(C) + rows * width_ * channels_ * sizeof(C));
+    const Windows inside = is_direct_ ? windows_inside() : Windows{0, x.out};
     // The item's rows as if they were all.
     const PoolAxis strip = {rows, y.out, y.kernel, y.stride, y.padding + item.row, y.dilation};
     for (int64_t p = PoolWindows(y, item.row).begin; p < end; ++p) {
       const PoolTaps taps(strip, p);
       const Taps own = {taps.begin * x.kernel, (taps.end - taps.begin) * x.kernel};
-      const int64_t row = at.window_row(item, p), top = (p * strip.stride - strip.padding) * width_ * channels_;
+      const int64_t row = at.window_row(item, p);
+      C* const top = sums + ((p * strip.stride - strip.padding) * width_ + beside_ - x.padding) * channels_;
       if (shape_.inner == 1) {
-        send<planes>(at.grad + row, at.offsets + row, x.out, x.stride, own, top);
+        const auto send_windows = [&](auto is_inside, int64_t begin, int64_t end) {
+          send<planes, is_inside.value>(at.grad + row, at.offsets + row, begin, end, x.stride, own, top);
+        };
+        send_windows(std::false_type{}, 0, inside.begin);
+        send_windows(std::true_type{}, inside.begin, inside.end);
+        send_windows(std::false_type{}, inside.end, x.out);
       } else {
         for (int64_t q = 0; q < x.out; ++q) {
           const int64_t place = row + q * shape_.inner;
-          send<1>(at.grad + place, at.offsets + place, channels, 1, own, top + q * x.stride * channels_);
+          send<1, true>(at.grad + place, at.offsets + place, 0, channels, 1, own, top + q * x.stride * channels_);
         }
       }
     }
-    for (int64_t plane = 0; plane < planes; ++plane) {
-      T* const to = at.input_row(item, item.row) + plane * y.in * x.in;
+    for (int64_t plane = 0; !is_direct_ && plane < planes; ++plane) {
       for (int64_t r = 0; r < rows; ++r) {
-        const C* const from = sums_ + plane * size_ + (r * width_ + x.padding) * channels_;
-        pool_store(from, x.in, shape_.inner, channels, channels_, to + r * x.in * shape_.inner);
+        const C* const from = sums + plane * size_ + (r * width_ + beside_) * channels_;
+        pool_store(from, x.in, shape_.inner, channels, channels_, to + (plane * y.in + r) * x.in * shape_.inner);
       }
     }
   }
@@ -85,27 +100,47 @@ class Sending {
     int64_t first, count;
   };
 
-  /// The gradients of `count` windows, or of channels of one, whose sums are `each` apart.
-  template <int planes>
-  void send(const T* grad, const O* offsets, int64_t count, int64_t each, Taps own, int64_t window) const {
+  struct Windows {
+    int64_t begin, end;
+  };
+
+  /// Those across whose taps all lie in the image.
+  Windows windows_inside() const {
+    const PoolAxis& x = shape_.x;
+    const int64_t begin = pool_min(x.out, pool_ceil_div(x.padding, x.stride));
+    const int64_t room = x.in - 1 + x.padding - (x.kernel - 1) * x.dilation;
+    return {begin, room < 0 ? begin : pool_max(begin, pool_min(x.out, room / x.stride + 1))};
+  }
+
+  /// The gradients of windows [begin, end), or of channels of one, whose sums are `each` apart. Unless they lie inside,
+  /// those of taps that do count.
+  template <int planes, bool is_inside>
+  void send(const T* grad, const O* offsets, int64_t begin, int64_t end, int64_t each, Taps own, C* sums) const {
     const int64_t apart = shape_.y.out * shape_.x.out;
-    const int64_t* const places = places_ + own.first;
+    const int64_t *const places = places_ + own.first, *const columns = columns_ + own.first;
     const auto first = static_cast<uint32_t>(own.first), taps = static_cast<uint32_t>(own.count);
-    C* sums = sums_ + window;
+    sums += begin * each;
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < count; ++i, sums += each) {
+    for (int64_t i = begin; i < end; ++i, sums += each) {
       for (int64_t plane = 0; plane < planes; ++plane) {
         const auto tap = static_cast<uint32_t>(offsets[plane * apart + i]) - first;
-        if (tap < taps) sums[plane * size_ + places[tap]] += to_compute(grad[plane * apart + i]);
+        if (tap >= taps) continue;
+        if constexpr (!is_inside) {
+          const int64_t column = i * each - shape_.x.padding + columns[tap];
+          if (column < 0 || column >= shape_.x.in) continue;
+        }
+        sums[plane * size_ + places[tap]] += to_compute(grad[plane * apart + i]);
       }
     }
   }
 
   PoolShape shape_;
-  int64_t channels_, width_;
-  int64_t size_;  // of an item's sums
+  bool is_direct_;
+  int64_t channels_;
+  int64_t beside_, width_;  // of a row of sums, the pixels left of the image and all
+  int64_t size_;            // of an item's sums
   int64_t together_;
-  int64_t* places_;  // of taps, from the window's first one
+  int64_t *places_, *columns_;  // of taps, from the window's first one
   C* sums_;
 };
 
