@@ -1,7 +1,8 @@
-// What batch norm does with runs of elements: it loads and stores them and applies a channel's coefficients.
+// What batch norm does with runs of elements: it loads and stores them and applies coefficients and activation.
 #pragma once
 
 #include <cstring>
+#include <limits>
 
 #include "norm/batch_norm_walk.h"
 
@@ -78,37 +79,103 @@ inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
   for (int64_t c = channel; c < columns; c += walk.problem.channels) array[c] = static_cast<C>(value);
 }
 
-/// z = activation((x - centre) * scale + shift + residual), the residual unless null; kStep 1 with a column of
-/// coefficients for each element, 0 with one for all.
-template <Activation a, int kStep, class C>
-inline void normalised(const C* __restrict x, const C* __restrict residual, const Coefficients<C>& by, int64_t n,
-                       C* __restrict z) {
+// What follows is compiled once for float and once for double, whatever the type of the elements: hence no inlining.
+
+/// Values that an activation leaves as they are; others become the nearer bound.
+template <class C>
+struct Bounds {
+  C low, high;
+
+  explicit Bounds(Activation a)
+      : low(a == Activation::relu || a == Activation::relu6 ? C(0) : -std::numeric_limits<C>::infinity()),
+        high(a == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()) {}
+};
+
+/// Whether its bounds are all of an activation.
+constexpr bool is_bounds(Activation a) {
+  return a == Activation::none || a == Activation::relu || a == Activation::relu6;
+}
+
+template <int kStep, class C>
+[[gnu::noinline]] void scaled(const C* __restrict x, const C* __restrict residual, const Coefficients<C>& by,
+                              Bounds<C> bounds, int64_t n, C* __restrict z) {
   const C* __restrict centre = by.centre, * __restrict scale = by.scale, * __restrict shift = by.shift;
   if (residual != nullptr) {
     for (int64_t i = 0; i < n; ++i) {
-      z[i] = activated<a>((x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i] + residual[i]);
+      const C value = (x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i] + residual[i];
+      z[i] = within(value, bounds.low, bounds.high);
     }
   } else {
     for (int64_t i = 0; i < n; ++i) {
-      z[i] = activated<a>((x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i]);
+      const C value = (x[i] - centre[kStep * i]) * scale[kStep * i] + shift[kStep * i];
+      z[i] = within(value, bounds.low, bounds.high);
     }
   }
 }
 
-/// Whether every value of an activation tells what it is the value of.
-constexpr bool is_invertible(Activation a) { return a == Activation::none || a == Activation::leaky_relu; }
-
-template <Activation a, class C>
-inline C inverse(C z) {
-  return a == Activation::leaky_relu && z < 0 ? z * 100 : z;
+/// Applies an activation that has more than bounds.
+template <class C>
+[[gnu::noinline]] void activate(Activation activation, int64_t n, C* z) {
+  visit_activation(activation, [&](auto tag) {
+    constexpr Activation a = decltype(tag)::activation;
+    if constexpr (!is_bounds(a)) {
+      for (int64_t i = 0; i < n; ++i) z[i] = activated<a>(z[i]);
+    }
+  });
 }
 
-/// The input less its mean, from z = activation(its normalised values), which overwrote it; shift is the bias, for the
-/// mean is taken as 0.
-template <Activation a, int kStep, class C>
-inline void rebuilt(const C* __restrict z, const Coefficients<C>& by, int64_t n, C* __restrict x) {
+/// z = activation((x - centre) * scale + shift + residual), the residual unless null; with a column of coefficients for
+/// each element or with one for all.
+template <class C>
+inline void normalised(Activation activation, bool by_columns, const C* x, const C* residual, const Coefficients<C>& by,
+                       int64_t n, C* z) {
+  const Bounds<C> bounds(activation);
+  by_columns ? scaled<1>(x, residual, by, bounds, n, z) : scaled<0>(x, residual, by, bounds, n, z);
+  if (!is_bounds(activation)) activate(activation, n, z);
+}
+
+/// out = grad times the slope at z of an activation that is not kinked.
+template <class C>
+[[gnu::noinline]] void times_slope(Activation activation, const C* __restrict z, const C* __restrict grad, int64_t n,
+                                   C* __restrict out) {
+  visit_activation(activation, [&](auto tag) {
+    constexpr Activation a = decltype(tag)::activation;
+    if constexpr (!is_bounds(a) && !is_kinked(a)) {
+      for (int64_t i = 0; i < n; ++i) out[i] = grad[i] * slope<a>(z[i]);
+    }
+  });
+}
+
+template <int kStep, class C>
+[[gnu::noinline]] void unscaled(const C* __restrict z, C below_zero, const Coefficients<C>& by, int64_t n,
+                                C* __restrict x) {
   const C* __restrict scale = by.scale, * __restrict shift = by.shift;
-  for (int64_t i = 0; i < n; ++i) x[i] = (inverse<a>(z[i]) - shift[kStep * i]) / scale[kStep * i];
+  for (int64_t i = 0; i < n; ++i) {
+    x[i] = ((z[i] < 0 ? z[i] * below_zero : z[i]) - shift[kStep * i]) / scale[kStep * i];
+  }
+}
+
+/// The input less its mean, from z = activation(its normalised values), which overwrote it, the activation being none
+/// or leaky_relu; shift is the bias, for the mean is taken as 0.
+template <class C>
+void rebuilt(Activation activation, bool by_columns, const C* z, const Coefficients<C>& by, int64_t n, C* x) {
+  const C below_zero = activation == Activation::leaky_relu ? 100 : 1;
+  by_columns ? unscaled<1>(z, below_zero, by, n, x) : unscaled<0>(z, below_zero, by, n, x);
+}
+
+/// out = the gradient of the input; x may be null where statistics were not the batch's.
+template <int kStep, class C>
+[[gnu::noinline]] void backward_of_scaled(const C* __restrict inner, const C* __restrict x, bool training,
+                                          const Coefficients<C>& by, int64_t n, C* __restrict out) {
+  const C* __restrict centre = by.centre, * __restrict scale = by.scale;
+  const C* __restrict response = by.response, * __restrict constant = by.constant;
+  if (training) {
+    for (int64_t i = 0; i < n; ++i) {
+      out[i] = inner[i] * scale[kStep * i] + ((x[i] - centre[kStep * i]) * response[kStep * i] + constant[kStep * i]);
+    }
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i] = inner[i] * scale[kStep * i];
+  }
 }
 
 }  // namespace visionops::VISIONOPS_ISA

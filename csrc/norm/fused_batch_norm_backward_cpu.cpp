@@ -29,44 +29,37 @@ struct Backward {
         grad(static_cast<const T*>(gradient.grad)) {}
 
   /// The input of a run as it is computed with: read or, where the output overwrote it, rebuilt.
-  template <Activation a, int kStep>
   const C* input_of(const Run& run, C* buffer) const {
-    if constexpr (is_invertible(a)) {
-      if (gradient.from_output) {
-        alignas(64) C buffer_z[kChunk];
-        const C* z = loaded(input + run.first, run.count, buffer_z);
-        rebuilt<a, kStep>(z, coefficients.from(run.column), run.count, buffer);
-        return buffer;
-      }
-    }
-    return loaded(input + run.first, run.count, buffer);
+    if (!gradient.from_output) return loaded(input + run.first, run.count, buffer);
+    alignas(64) C buffer_z[kChunk];
+    const C* z = loaded(input + run.first, run.count, buffer_z);
+    rebuilt(problem.activation, problem.channels_last, z, coefficients.from(run.column), run.count, buffer);
+    return buffer;
   }
 
   /// The gradient of a run before the activation: grad itself, or computed into `inner`.
-  template <Activation a, int kStep>
   const C* before(const Run& run, const C* x, C* inner) const {
+    if (problem.activation == Activation::none) return loaded(grad + run.first, run.count, inner);
     alignas(64) C buffer_g[kChunk];
-    if constexpr (a == Activation::none) return loaded(grad + run.first, run.count, inner);
     const C* g = loaded(grad + run.first, run.count, buffer_g);
-    if constexpr (is_kinked(a)) {
-      times_slope_of_bits<a>(gradient.bits + run.bits, g, run.count, inner);
+    if (is_kinked(problem.activation)) {
+      times_slope_of_bits(problem.activation, gradient.bits + run.bits, g, run.count, inner);
     } else {
       alignas(64) C buffer_r[kChunk], z[kChunk];
       const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
-      normalised<Activation::none, kStep>(x, r, coefficients.from(run.column), run.count, z);
-      for (int64_t i = 0; i < run.count; ++i) inner[i] = g[i] * slope<a>(z[i]);
+      normalised(Activation::none, problem.channels_last, x, r, coefficients.from(run.column), run.count, z);
+      times_slope(problem.activation, z, g, run.count, inner);
     }
     return inner;
   }
 
   /// Of an item of one channel.
-  template <Activation a>
   void sums(int64_t item, double* of_grad, double* of_products) const {
     alignas(64) C buffer_x[kChunk], buffer_g[kChunk];
     LaneSums<C> sums;
     walk.chunks(item, [&](const Run& run) {
-      const C* x = input_of<a, 0>(run, buffer_x);
-      sums.add(before<a, 0>(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
+      const C* x = input_of(run, buffer_x);
+      sums.add(before(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
     });
     const auto [channel, p] = walk.piece_of(item);
     const int64_t to = walk.moments_of(channel, p);
@@ -75,7 +68,6 @@ struct Backward {
   }
 
   /// Of all channels in an item of rows, by blocks of columns.
-  template <Activation a>
   void sums_by_columns(int64_t item, double* of_grad, double* of_products) const {
     constexpr int kRows = ColumnSums<C>::kRows;
     static constexpr C kNone[kColumns] = {};
@@ -87,8 +79,8 @@ struct Backward {
       ColumnSums<C> sums;
       const auto load = [&](int64_t row, int64_t count, int to) {
         const Run run = {row * walk.columns + column, count, column, row * walk.row_bits + column / 8};
-        x[to] = input_of<a, 1>(run, buffers_x[to]);
-        g[to] = before<a, 1>(run, x[to], buffers_g[to]);
+        x[to] = input_of(run, buffers_x[to]);
+        g[to] = before(run, x[to], buffers_g[to]);
       };
       const int64_t end = walk.first_row(item + 1);
       int64_t row = walk.first_row(item);
@@ -107,50 +99,50 @@ struct Backward {
     }
   }
 
-  template <Activation a, int kStep>
   void apply(T* grad_input, T* grad_residual, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_g[kChunk], buffer_out[kChunk];
     const Results<T> results = {false};
     walk.chunks(begin, end, [&](const Run& run) {
-      const C* x = input == nullptr ? nullptr : input_of<a, kStep>(run, buffer_x);
+      const C* x = input == nullptr ? nullptr : input_of(run, buffer_x);
       C* inner_place = grad_residual == nullptr ? buffer_g : results.place(grad_residual + run.first, buffer_g);
-      const C* inner = before<a, kStep>(run, x, inner_place);
+      const C* inner = before(run, x, inner_place);
       if (grad_residual != nullptr) results.store(inner, run.count, grad_residual + run.first);
       C* to = results.place(grad_input + run.first, buffer_out);
-      finish<kStep>(inner, x, coefficients.from(run.column), run.count, to);
+      const Coefficients<C> by = coefficients.from(run.column);
+      problem.channels_last ? backward_of_scaled<1>(inner, x, gradient.training, by, run.count, to)
+                            : backward_of_scaled<0>(inner, x, gradient.training, by, run.count, to);
       results.store(to, run.count, grad_input + run.first);
     });
   }
-
-  template <int kStep>
-  void finish(const C* __restrict inner, const C* __restrict x, const Coefficients<C>& by, int64_t n,
-              C* __restrict out) const {
-    const C* __restrict centre = by.centre, * __restrict scale = by.scale;
-    const C* __restrict response = by.response, * __restrict constant = by.constant;
-    if (gradient.training) {
-      for (int64_t i = 0; i < n; ++i) {
-        out[i] = inner[i] * scale[kStep * i] + ((x[i] - centre[kStep * i]) * response[kStep * i] + constant[kStep * i]);
-      }
-    } else {
-      for (int64_t i = 0; i < n; ++i) out[i] = inner[i] * scale[kStep * i];
-    }
-  }
 };
+
+template <class C>
+void write_backward_coefficients(const Walk& walk, const BatchNormGradient& gradient, const BatchNormChannels& channels,
+                                 double* grad_weight, const double* grad_bias, C* arrays, int64_t begin, int64_t end) {
+  const double share = 1 / static_cast<double>(walk.problem.batch * walk.problem.pixels);
+  for (int64_t c = begin; c < end; ++c) {
+    // The products are with x - centre; the mean differs from the centre by its rounding.
+    const double rest = channels.mean[c] - static_cast<double>(arrays[c]);
+    const double inverse = 1 / std::sqrt(channels.var[c] + channels.eps);
+    grad_weight[c] = (grad_weight[c] - rest * grad_bias[c]) * inverse;
+    if (!gradient.training) continue;
+    const double scale = (channels.weight == nullptr ? 1 : channels.weight[c]) * inverse;
+    const double response = -scale * inverse * grad_weight[c] * share;
+    spread(response, arrays + 3 * walk.coefficients, walk, c);
+    spread(-scale * grad_bias[c] * share - response * rest, arrays + 4 * walk.coefficients, walk, c);
+  }
+}
 
 }  // namespace
 
 void batch_norm_backward_sums(const BatchNormProblem& problem, const BatchNormGradient& gradient,
                               const void* coefficients, double* sums, int64_t begin, int64_t end) {
-  visit_floating(problem.dtype, [&](auto dtype) {
-    const Backward<typename decltype(dtype)::type> backward(problem, gradient, coefficients);
-    visit_activation(problem.activation, [&](auto tag) {
-      constexpr Activation a = decltype(tag)::activation;
-      double* const products = sums + problem.channels * backward.walk.pieces();
-      for (int64_t item = begin; item < end; ++item) {
-        problem.channels_last ? backward.template sums_by_columns<a>(item, sums, products)
-                              : backward.template sums<a>(item, sums, products);
-      }
-    });
+  visit_floating(problem.dtype, [&](auto tag) {
+    const Backward<typename decltype(tag)::type> backward(problem, gradient, coefficients);
+    double* const products = sums + problem.channels * backward.walk.pieces();
+    for (int64_t item = begin; item < end; ++item) {
+      problem.channels_last ? backward.sums_by_columns(item, sums, products) : backward.sums(item, sums, products);
+    }
   });
 }
 
@@ -166,36 +158,19 @@ void batch_norm_backward_coefficients(const BatchNormProblem& problem, const Bat
       grad_weight[c] += products[walk.moments_of(c, p)];
     }
   }
-  const double share = 1 / static_cast<double>(problem.batch * problem.pixels);
-  visit_floating(problem.dtype, [&](auto tag) {
-    using C = Compute<typename decltype(tag)::type>;
-    C* const arrays = static_cast<C*>(coefficients);
-    for (int64_t c = begin; c < end; ++c) {
-      // The products are with x - centre; the mean differs from the centre by its rounding.
-      const double rest = channels.mean[c] - static_cast<double>(arrays[c]);
-      const double inverse = 1 / std::sqrt(channels.var[c] + channels.eps);
-      grad_weight[c] = (grad_weight[c] - rest * grad_bias[c]) * inverse;
-      if (!gradient.training) continue;
-      const double scale = (channels.weight == nullptr ? 1 : channels.weight[c]) * inverse;
-      const double response = -scale * inverse * grad_weight[c] * share;
-      spread(response, arrays + 3 * walk.coefficients, walk, c);
-      spread(-scale * grad_bias[c] * share - response * rest, arrays + 4 * walk.coefficients, walk, c);
-    }
-  });
+  const auto write = [&](auto* arrays) {
+    write_backward_coefficients(walk, gradient, channels, grad_weight, grad_bias, arrays, begin, end);
+  };
+  problem.dtype == DType::f64 ? write(static_cast<double*>(coefficients)) : write(static_cast<float*>(coefficients));
 }
 
 void fused_batch_norm_backward(const BatchNormProblem& problem, const BatchNormGradient& gradient,
                                const void* coefficients, void* grad_input, void* grad_residual, int64_t begin,
                                int64_t end) {
-  visit_floating(problem.dtype, [&](auto dtype) {
-    using T = typename decltype(dtype)::type;
-    const Backward<T> backward(problem, gradient, coefficients);
-    auto *to_input = static_cast<T*>(grad_input), *to_residual = static_cast<T*>(grad_residual);
-    visit_activation(problem.activation, [&](auto tag) {
-      constexpr Activation a = decltype(tag)::activation;
-      problem.channels_last ? backward.template apply<a, 1>(to_input, to_residual, begin, end)
-                            : backward.template apply<a, 0>(to_input, to_residual, begin, end);
-    });
+  visit_floating(problem.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    Backward<T>(problem, gradient, coefficients)
+        .apply(static_cast<T*>(grad_input), static_cast<T*>(grad_residual), begin, end);
   });
 }
 

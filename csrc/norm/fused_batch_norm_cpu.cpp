@@ -117,40 +117,36 @@ struct Forward {
     }
   }
 
-  void coefficients(const BatchNormChannels& channels, C* out, int64_t begin, int64_t end) const {
-    for (int64_t c = begin; c < end; ++c) {
-      const C centre = static_cast<C>(channels.mean[c]);
-      const double weight = channels.weight == nullptr ? 1 : channels.weight[c];
-      const double scale = weight / std::sqrt(channels.var[c] + channels.eps);
-      // Far from 0 a rounded mean is off by more than the output's own rounding: the shift takes the rest.
-      const double rest = channels.mean[c] - static_cast<double>(centre);
-      const double shift = (channels.bias == nullptr ? 0 : channels.bias[c]) - rest * scale;
-      spread(centre, out, walk, c);
-      spread(scale, out + walk.coefficients, walk, c);
-      spread(shift, out + 2 * walk.coefficients, walk, c);
-    }
-  }
-
-  template <int kStep>
   void apply(const Coefficients<C>& coefficients, T* out, uint8_t* bits, int64_t begin, int64_t end) const {
     alignas(64) C buffer_x[kChunk], buffer_r[kChunk], buffer_z[kChunk];
     const Results<T> results = {out == input};
-    visit_activation(problem.activation, [&](auto tag) {
-      constexpr Activation a = decltype(tag)::activation;
-      walk.chunks(begin, end, [&](const Run& run) {
-        const C* x = loaded(input + run.first, run.count, buffer_x);
-        const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
-        C* z = results.place(out + run.first, buffer_z);
-        normalised<a, kStep>(x, r, coefficients.from(run.column), run.count, z);
-        // A kinked activation leaves a value on its side of the kinks.
-        if constexpr (is_kinked(a)) {
-          if (bits != nullptr) write_bits<a>(z, run.count, bits + run.bits);
-        }
-        results.store(z, run.count, out + run.first);
-      });
+    const bool writes_bits = bits != nullptr && is_kinked(problem.activation);
+    walk.chunks(begin, end, [&](const Run& run) {
+      const C* x = loaded(input + run.first, run.count, buffer_x);
+      const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
+      C* z = results.place(out + run.first, buffer_z);
+      normalised(problem.activation, problem.channels_last, x, r, coefficients.from(run.column), run.count, z);
+      // A kinked activation leaves a value on its side of the kinks.
+      if (writes_bits) write_bits(problem.activation, z, run.count, bits + run.bits);
+      results.store(z, run.count, out + run.first);
     });
   }
 };
+
+template <class C>
+void write_coefficients(const Walk& walk, const BatchNormChannels& channels, C* out, int64_t begin, int64_t end) {
+  for (int64_t c = begin; c < end; ++c) {
+    const C centre = static_cast<C>(channels.mean[c]);
+    const double weight = channels.weight == nullptr ? 1 : channels.weight[c];
+    const double scale = weight / std::sqrt(channels.var[c] + channels.eps);
+    // Far from 0 a rounded mean is off by more than the output's own rounding: the shift takes the rest.
+    const double rest = channels.mean[c] - static_cast<double>(centre);
+    const double shift = (channels.bias == nullptr ? 0 : channels.bias[c]) - rest * scale;
+    spread(centre, out, walk, c);
+    spread(scale, out + walk.coefficients, walk, c);
+    spread(shift, out + 2 * walk.coefficients, walk, c);
+  }
+}
 
 }  // namespace
 
@@ -195,10 +191,9 @@ void batch_norm_statistics(const BatchNormProblem& problem, const double* moment
 
 void batch_norm_coefficients(const BatchNormProblem& problem, const BatchNormChannels& channels, void* coefficients,
                              int64_t begin, int64_t end) {
-  visit_floating(problem.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    Forward<T>(problem).coefficients(channels, static_cast<Compute<T>*>(coefficients), begin, end);
-  });
+  const Walk walk(problem);
+  problem.dtype == DType::f64 ? write_coefficients(walk, channels, static_cast<double*>(coefficients), begin, end)
+                              : write_coefficients(walk, channels, static_cast<float*>(coefficients), begin, end);
 }
 
 void fused_batch_norm(const BatchNormProblem& problem, const void* coefficients, void* out, uint8_t* bits,
@@ -207,8 +202,7 @@ void fused_batch_norm(const BatchNormProblem& problem, const void* coefficients,
     using T = typename decltype(tag)::type;
     const Forward<T> forward(problem);
     const Coefficients<Compute<T>> by(coefficients, forward.walk.coefficients);
-    problem.channels_last ? forward.template apply<1>(by, static_cast<T*>(out), bits, begin, end)
-                          : forward.template apply<0>(by, static_cast<T*>(out), bits, begin, end);
+    forward.apply(by, static_cast<T*>(out), bits, begin, end);
   });
 }
 

@@ -65,9 +65,8 @@ inline unsigned steep_bits_of_16(const double* x) {
   return steep_bits<a>(x, 16);
 }
 
-/// Writes the bits of n elements; those that fill up the last byte are 0.
 template <Activation a, class C>
-inline void write_bits(const C* x, int64_t n, uint8_t* bits) {
+[[gnu::noinline]] void write_bits(const C* x, int64_t n, uint8_t* bits) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
     const unsigned sixteen = steep_bits_of_16<a>(x + i);
@@ -79,25 +78,42 @@ inline void write_bits(const C* x, int64_t n, uint8_t* bits) {
   }
 }
 
-/// A gradient before the activation: itself where the slope is 1, nothing where it is 0, infinite as it may be.
-template <Activation a, class C>
-inline C passed(C grad, bool steep) {
-  constexpr C elsewhere = static_cast<C>(slope_elsewhere(a));
-  return steep ? grad : elsewhere == 0 ? C(0) : grad * elsewhere;
+/// Writes the bits of n elements of a kinked activation; those that fill up the last byte are 0.
+template <class C>
+void write_bits(Activation activation, const C* x, int64_t n, uint8_t* bits) {
+  // leaky_relu is steep where relu is.
+  activation == Activation::relu6 ? write_bits<Activation::relu6>(x, n, bits)
+                                  : write_bits<Activation::relu>(x, n, bits);
 }
 
-/// out = grad times the slope that the bits tell.
-template <Activation a, class C>
-inline void times_slope_of_bits(const uint8_t* bits, const C* __restrict grad, int64_t n, C* __restrict out) {
+/// out = grad where the bits are set, elsewhere(grad) where not.
+template <class C, class F>
+inline void where_bits(const uint8_t* bits, const C* __restrict grad, int64_t n, C* __restrict out,
+                       const F& elsewhere) {
   // Selected by a constant each, for not every instruction set shifts lanes by different counts.
   static constexpr int kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
     const int sixteen = bits[i / 8] | bits[i / 8 + 1] << 8;
 #pragma GCC unroll 1
-    for (int k = 0; k < 16; ++k) out[i + k] = passed<a>(grad[i + k], (sixteen & kBits[k]) != 0);
+    for (int k = 0; k < 16; ++k) {
+      const C value = grad[i + k];
+      out[i + k] = (sixteen & kBits[k]) != 0 ? value : elsewhere(value);
+    }
   }
-  for (; i < n; ++i) out[i] = passed<a>(grad[i], (bits[i / 8] >> (i % 8) & 1) != 0);
+  for (; i < n; ++i) out[i] = (bits[i / 8] >> (i % 8) & 1) != 0 ? grad[i] : elsewhere(grad[i]);
+}
+
+/// out = grad times the slope of a kinked activation that the bits tell: itself where it is 1 and nothing where it is
+/// 0, infinite as it may be.
+template <class C>
+[[gnu::noinline]] void times_slope_of_bits(Activation activation, const uint8_t* bits, const C* __restrict grad,
+                                           int64_t n, C* __restrict out) {
+  if (const C gentle = static_cast<C>(slope_elsewhere(activation)); gentle == 0) {
+    where_bits(bits, grad, n, out, [](C) { return C(0); });
+  } else {
+    where_bits(bits, grad, n, out, [=](C value) { return value * gentle; });
+  }
 }
 
 }  // namespace visionops::VISIONOPS_ISA
