@@ -167,18 +167,6 @@ VISIONOPS_INLINE void with_vectors(int64_t count, Run&& run) {
   }
 }
 
-/// Asks for the columns [left, right) of rows [top, bottom) of a plane, where rows are too short and far apart for the
-/// machine to foresee.
-template <class T>
-VISIONOPS_INLINE void prefetch_window(const T* plane, int64_t width, int64_t top, int64_t bottom, int64_t left,
-                                      int64_t right) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t y = top; y < bottom; ++y) {
-    for (int64_t x = left; x < right; x += kLine) __builtin_prefetch(plane + y * width + x);
-    __builtin_prefetch(plane + y * width + right - 1);
-  }
-}
-
 /// Narrows n values to their storage type, or copies them.
 template <class T>
 VISIONOPS_INLINE void put(const Compute<T>* from, T* to, int64_t n) {

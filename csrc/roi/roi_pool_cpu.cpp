@@ -137,13 +137,14 @@ void pool_images(const RoiProblem& problem, const RoiBinsTable& table, T* out, u
             c += vectors * kLanes<C>;
             return true;
           };
+          const auto several = pool_pixels<Among::numbers, finds, kVectors, T>;
+          const auto one = pool_pixels<Among::numbers, finds, 1, T>,
+                     one_with_nan = pool_pixels<Among::all, finds, 1, T>;
           const int64_t rest = channels - c;
-          if (rest >= kVectors * kLanes<C> && is_done(pool_pixels<Among::numbers, finds, kVectors, T>, kVectors, 0))
-            continue;
+          if (rest >= kVectors * kLanes<C> && is_done(several, kVectors, 0)) continue;
           // Of vectors that have a NaN, which is rare, only the one that it is in takes longer.
           const int tail = static_cast<int>(rest < kLanes<C> ? rest : kLanes<C>);
-          if (!is_done(pool_pixels<Among::numbers, finds, 1, T>, 1, tail))
-            is_done(pool_pixels<Among::all, finds, 1, T>, 1, tail);
+          if (!is_done(one, 1, tail)) is_done(one_with_nan, 1, tail);
         }
         return true;
       },
