@@ -1,4 +1,4 @@
-// Vectors of 64 bytes for kernels on the CPU: loads that widen 16-bit types, loads and stores of a part.
+// Vectors of the machine's size for kernels on the CPU: loads that widen 16-bit types, loads and stores of a part.
 #pragma once
 
 #include <cstring>
@@ -9,23 +9,32 @@
 #include <immintrin.h>
 #endif
 
-// Vectors wider than the machine's are split by the compiler, which says so where one is passed to a function.
+// Said of vectors that are passed to a function: these are inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 #define VISIONOPS_INLINE inline __attribute__((always_inline))
 
 namespace visionops::VISIONOPS_ISA {
 
+// Of wider vectors than the machine's the compiler compares each lane alone.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
 template <class C>
 struct LanesOf {
-  typedef C type __attribute__((vector_size(64)));
+  typedef C type __attribute__((vector_size(kVectorBytes)));
 };
 
 template <class C>
 using Lanes = typename LanesOf<C>::type;
 
 template <class C>
-constexpr int kLanes = 64 / sizeof(C);
+constexpr int kLanes = kVectorBytes / sizeof(C);
 
 /// The number of lanes over values of storage type T.
 template <class T>
@@ -36,11 +45,11 @@ VISIONOPS_INLINE Lanes<C> all_lanes(C value) {
   return value - Lanes<C>{};
 }
 
-/// 16 values of a 16-bit type.
-typedef uint16_t Narrow __attribute__((vector_size(32)));
+/// As many values of a 16-bit type as there are lanes of float.
+typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
 
 VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, bf16) {
-  typedef uint32_t Wide __attribute__((vector_size(64)));
+  typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
   return (Lanes<float>)(__builtin_convertvector(bits, Wide) << 16);
 }
 
@@ -51,10 +60,10 @@ VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, f16) {
   const __m512 wide = _mm512_maskz_cvtph_ps(0xffff, (__m256i)bits);
   memcpy(&lanes, &wide, sizeof lanes);
 #else
-  f16 narrow[16];
-  float wide[16];
+  f16 narrow[kLanes<float>];
+  float wide[kLanes<float>];
   memcpy(narrow, &bits, sizeof bits);
-  widen(narrow, wide, 16);
+  widen(narrow, wide, kLanes<float>);
   memcpy(&lanes, wide, sizeof lanes);
 #endif
   return lanes;
@@ -71,18 +80,27 @@ VISIONOPS_INLINE Lanes<Compute<T>> load(const T* from) {
   }
 }
 
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+/// The lanes of a mask, the others 0.
+template <class T>
+VISIONOPS_INLINE Lanes<Compute<T>> load_masked(const T* from, uint32_t mask) {
+  if constexpr (std::is_same_v<T, float>) return (Lanes<float>)_mm512_maskz_loadu_ps(mask, from);
+  if constexpr (std::is_same_v<T, double>) return (Lanes<double>)_mm512_maskz_loadu_pd(mask, from);
+  if constexpr (sizeof(T) == 2) return widened((Narrow)_mm256_maskz_loadu_epi16(mask, from), T{});
+}
+#endif
+
 /// The first n lanes, the others 0.
 template <class T>
 VISIONOPS_INLINE Lanes<Compute<T>> load(const T* from, int n) {
   if (n >= kLanesOver<T>) return load(from);
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
-  if constexpr (std::is_same_v<T, float>) return (Lanes<float>)_mm512_maskz_loadu_ps((1u << n) - 1u, from);
-  if constexpr (std::is_same_v<T, double>) return (Lanes<double>)_mm512_maskz_loadu_pd((1u << n) - 1u, from);
-  if constexpr (sizeof(T) == 2) return widened((Narrow)_mm256_maskz_loadu_epi16((1u << n) - 1u, from), T{});
-#endif
+  return load_masked(from, (1u << n) - 1u);
+#else
   T part[kLanesOver<T>] = {};
   memcpy(part, from, static_cast<size_t>(n) * sizeof(T));
   return load(static_cast<const T*>(part));
+#endif
 }
 
 template <class C>
@@ -108,7 +126,7 @@ VISIONOPS_INLINE bool any_nan(const Lanes<C>& lanes) {
   if constexpr (std::is_same_v<C, double>) return _mm512_cmp_pd_mask((__m512d)lanes, (__m512d)lanes, _CMP_UNORD_Q) != 0;
 #endif
   const auto unordered = lanes != lanes;
-  uint64_t words[8], any = 0;
+  uint64_t words[kVectorBytes / 8], any = 0;
   memcpy(words, &unordered, sizeof words);
   for (const uint64_t word : words) any |= word;
   return any != 0;
@@ -146,18 +164,6 @@ VISIONOPS_INLINE void with_vectors(int64_t count, Run&& run) {
     run(std::integral_constant<int, 2>{}, static_cast<int>(count - lanes));
   } else {
     run(std::integral_constant<int, 1>{}, static_cast<int>(count));
-  }
-}
-
-/// Asks for the columns [left, right) of rows [top, bottom) of a plane, where rows are too short and far apart for the
-/// machine to foresee.
-template <class T>
-VISIONOPS_INLINE void prefetch_window(const T* plane, int64_t width, int64_t top, int64_t bottom, int64_t left,
-                                      int64_t right) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t y = top; y < bottom; ++y) {
-    for (int64_t x = left; x < right; x += kLine) __builtin_prefetch(plane + y * width + x);
-    __builtin_prefetch(plane + y * width + right - 1);
   }
 }
 

@@ -40,7 +40,7 @@ struct Many {
   }
   static VISIONOPS_INLINE void write(C* to, const Value& value, int count) { store(to, value, count); }
   static VISIONOPS_INLINE bool any(const Number& mask) {
-    uint64_t words[8], found = 0;
+    uint64_t words[kVectorBytes / 8], found = 0;
     memcpy(words, &mask, sizeof words);
     for (const uint64_t word : words) found |= word;
     return found != 0;

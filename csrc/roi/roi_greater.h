@@ -33,7 +33,7 @@ using Pixel = std::conditional_t<sizeof(C) == 4, uint32_t, uint64_t>;
 
 template <class C>
 struct PixelsOf {
-  typedef Pixel<C> type __attribute__((vector_size(64)));
+  typedef Pixel<C> type __attribute__((vector_size(kVectorBytes)));
 };
 
 template <class C>
@@ -45,7 +45,8 @@ VISIONOPS_INLINE Pixels<C> all_pixels(int64_t number) {
   return Pixels<C>{} + static_cast<Pixel<C>>(number);
 }
 
-typedef uint32_t EightNumbers __attribute__((vector_size(32)));
+/// As many numbers as there are lanes of double.
+typedef uint32_t HalfPixels __attribute__((vector_size(kVectorBytes / 2)));
 
 /// The first n lanes, the others 0.
 template <class C>
@@ -53,7 +54,7 @@ VISIONOPS_INLINE Pixels<C> load_pixels(const uint32_t* from, int n) {
   if constexpr (sizeof(C) == 4) {
     return (Pixels<C>)load(reinterpret_cast<const float*>(from), n);
   } else {
-    EightNumbers numbers{};
+    HalfPixels numbers{};
     memcpy(&numbers, from, static_cast<size_t>(n) * sizeof *from);
     return __builtin_convertvector(numbers, Pixels<C>);
   }
@@ -65,7 +66,7 @@ VISIONOPS_INLINE void store_pixels(uint32_t* to, const Pixels<C>& pixels, int n)
   if constexpr (sizeof(C) == 4) {
     store(reinterpret_cast<float*>(to), (Lanes<float>)pixels, n);
   } else {
-    const EightNumbers numbers = __builtin_convertvector(pixels, EightNumbers);
+    const HalfPixels numbers = __builtin_convertvector(pixels, HalfPixels);
     memcpy(to, &numbers, static_cast<size_t>(n) * sizeof *to);
   }
 }

@@ -27,14 +27,16 @@ void pool_planes(const RoiProblem& problem, const RoiBinsTable& table, T* out, u
       [&](const RoiBins& roi, const T* plane, int64_t size, int64_t planes, T* to) {
         const PlaneWindow<T, finds> window(problem, roi, scratch);
         for (int64_t c = 0; c < planes; ++c, to += bins) {
-          if (c + 1 < planes) window.prefetch(plane + (c + 1) * size);
           window.pool(plane + c * size, to, finds ? argmax + (to - out) : nullptr);
         }
       },
       Clear<T, finds>{out, argmax});
 }
 
-/// Scratch of a row of bins: of each column the greatest of `stride` channels, and the first pixels that are that.
+/// Vectors of channels taken together; the rest one by one, for each number of them is a kernel more to compile.
+constexpr int kVectors = 4;
+
+/// Scratch of a row of bins: of each column the greatest of some channels, and the first pixels that are that.
 template <class T>
 struct Columns {
   using C = Compute<T>;
@@ -44,14 +46,14 @@ struct Columns {
 
   Columns(const RoiProblem& problem, void* memory)
       : values(static_cast<C*>(memory)),
-        pixels(reinterpret_cast<Pixel<C>*>(values + problem.levels[0].width * 4 * kLanes<C>)) {}
+        pixels(reinterpret_cast<Pixel<C>*>(values + problem.levels[0].width * kVectors * kLanes<C>)) {}
 
   static int64_t bytes(const RoiProblem& problem, bool finds) {
-    return problem.levels[0].width * (finds ? 2 : 1) * 4 * int64_t{sizeof(Lanes<C>)};
+    return problem.levels[0].width * (finds ? 2 : 1) * kVectors * int64_t{sizeof(Lanes<C>)};
   }
 };
 
-/// A row of bins, channels [0, (vectors - 1) lanes + tail) from those that `image`, `out` and `argmax` point at;
+/// A row of bins, of vectors of channels from those that `image`, `out` and `argmax` point at, a single one of `tail`;
 /// returns whether there is no NaN, if it is not told that there may be.
 template <Among among, bool finds, int vectors, class T>
 bool pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, int64_t p, int tail, T* out,
@@ -61,20 +63,20 @@ bool pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, 
   const int64_t width = problem.levels[0].width, row_size = width * problem.channels;
   const int64_t first = roi.row_begin[p], last = roi.row_end[p];
   const int64_t left = roi.column_begin[0], right = roi.column_end[problem.pooled_width - 1];
-  const auto lanes = [&](int v) { return v + 1 < vectors ? kLanes<C> : tail; };
+  const int lanes = vectors > 1 ? kLanes<C> : tail;
   Lanes<C> most[vectors], sum{};
   Pixels<C> soonest[vectors];
   for (int64_t x = left; x < right; ++x) {
     const T* pixel = image + first * row_size + x * problem.channels;
     for (int v = 0; v < vectors; ++v) {
-      most[v] = load(pixel + v * kLanes<C>, lanes(v));
+      most[v] = load(pixel + v * kLanes<C>, lanes);
       soonest[v] = all_pixels<C>(first * width + x);
       sum += most[v];
     }
     for (int64_t y = first + 1; y < last; ++y) {
       pixel += row_size;
       for (int v = 0; v < vectors; ++v) {
-        const Lanes<C> value = load(pixel + v * kLanes<C>, lanes(v));
+        const Lanes<C> value = load(pixel + v * kLanes<C>, lanes);
         const auto take = is_greater<among>(value, most[v]);
         most[v] = take ? value : most[v];
         if constexpr (finds) soonest[v] = take ? all_pixels<C>(y * width + x) : soonest[v];
@@ -110,9 +112,9 @@ bool pool_pixels(const RoiProblem& problem, const RoiBins& roi, const T* image, 
       }
       for (int v = 0; v < vectors; ++v) store(values + v * kLanes<C>, most[v]);
     }
-    put(static_cast<const C*>(values), out, (vectors - 1) * kLanes<C> + tail);
+    put(static_cast<const C*>(values), out, (vectors - 1) * kLanes<C> + lanes);
     if constexpr (finds) {
-      for (int v = 0; v < vectors; ++v) store_pixels<C>(argmax + v * kLanes<C>, soonest[v], lanes(v));
+      for (int v = 0; v < vectors; ++v) store_pixels<C>(argmax + v * kLanes<C>, soonest[v], lanes);
     }
   }
   return true;
@@ -128,19 +130,21 @@ void pool_images(const RoiProblem& problem, const RoiBinsTable& table, T* out, u
       [&](const RoiBins& roi, int64_t p, const T* image, int64_t channels, T* to) {
         if (roi.row_begin[p] >= roi.row_end[p]) return false;
         uint32_t* const numbers = finds ? argmax + (to - out) : nullptr;
-        for (int64_t c = 0; c < channels; c += 4 * kLanes<C>) {
-          with_vectors<C>(channels - c, [&](auto vectors, int tail) {
-            constexpr int n = decltype(vectors)::value;
-            uint32_t* const of_channels = finds ? numbers + c : nullptr;
-            const auto among_numbers = pool_pixels<Among::numbers, finds, n, T>;
-            if (among_numbers(problem, roi, image + c, p, tail, to + c, of_channels, columns)) return;
-            // A NaN is rare: one kernel for any number of vectors.
-            for (int64_t v = 0; v < n; ++v) {
-              const int64_t at = c + v * kLanes<C>;
-              pool_pixels<Among::all, finds, 1>(problem, roi, image + at, p, v + 1 < n ? kLanes<C> : tail, to + at,
-                                                finds ? numbers + at : nullptr, columns);
-            }
-          });
+        for (int64_t c = 0; c < channels;) {
+          uint32_t* const of_channels = finds ? numbers + c : nullptr;
+          const auto is_done = [&](auto kernel, int vectors, int tail) {
+            if (!kernel(problem, roi, image + c, p, tail, to + c, of_channels, columns)) return false;
+            c += vectors * kLanes<C>;
+            return true;
+          };
+          const auto several = pool_pixels<Among::numbers, finds, kVectors, T>;
+          const auto one = pool_pixels<Among::numbers, finds, 1, T>,
+                     one_with_nan = pool_pixels<Among::all, finds, 1, T>;
+          const int64_t rest = channels - c;
+          if (rest >= kVectors * kLanes<C> && is_done(several, kVectors, 0)) continue;
+          // Of vectors that have a NaN, which is rare, only the one that it is in takes longer.
+          const int tail = static_cast<int>(rest < kLanes<C> ? rest : kLanes<C>);
+          if (!is_done(one, 1, tail)) is_done(one_with_nan, 1, tail);
         }
         return true;
       },

@@ -20,8 +20,11 @@ struct PlaneWindow {
   const RoiBins& roi;
   int64_t left, right;  // columns from the first bin's to the last one's
   int64_t row_stride;
-  bool has_folds, has_empty_bins;
+  bool has_empty_bins;
+#if defined(__AVX512F__)
+  bool has_folds;
   Folds<C> folds;
+#endif
   C* rows;           // (pooled_height, row_stride): the greatest of each column in a bin's rows
   Pixel<C>* pixels;  // the same: the first that is that, if it `finds`
   C* narrow_result;  // (pooled_height, pooled_width), before it is narrowed
@@ -32,7 +35,9 @@ struct PlaneWindow {
     rows = static_cast<C*>(memory);
     pixels = reinterpret_cast<Pixel<C>*>(rows + problem.pooled_height * row_stride);
     narrow_result = rows + (finds ? 2 : 1) * problem.pooled_height * row_stride;
-    has_folds = folds.build(roi, problem.pooled_width);
+#if defined(__AVX512F__)
+    has_folds = folds.build(roi, problem.pooled_height, problem.pooled_width);
+#endif
     has_empty_bins = false;
     for (int64_t p = 0; p < problem.pooled_height; ++p) has_empty_bins |= roi.row_begin[p] >= roi.row_end[p];
     for (int64_t q = 0; q < problem.pooled_width; ++q) has_empty_bins |= roi.column_begin[q] >= roi.column_end[q];
@@ -79,38 +84,8 @@ struct PlaneWindow {
     return among == Among::all || !any_nan<C>(all);
   }
 
-  /// Bins of rows [p, p + count) by lanes over bins of a row.
-  template <int count>
-  void fold_columns(int64_t p, C* result, uint32_t* argmax) const {
-    const int bins = static_cast<int>(problem.pooled_width);
-    const Lanes<C> none = all_lanes(-kInfinity);
-    Lanes<C> most[count];
-    for (int i = 0; i < count; ++i) most[i] = none;
-    for (const Fold<C>& fold : folds) {
-      for (int i = 0; i < count; ++i) {
-        const Lanes<C> value = folded<C>(rows + (p + i) * row_stride, fold, none);
-        most[i] = value > most[i] ? value : most[i];
-      }
-    }
-    for (int i = 0; i < count; ++i) store(result + (p + i) * bins, most[i], bins);
-    if constexpr (finds) {
-      const Lanes<C> nan = all_lanes(std::numeric_limits<C>::quiet_NaN());
-      Pixels<C> soonest[count];
-      for (int i = 0; i < count; ++i) soonest[i] = all_pixels<C>(kNoPixel);
-      for (const Fold<C>& fold : folds) {
-        for (int i = 0; i < count; ++i) {
-          const int64_t row = (p + i) * row_stride;
-          const auto is_most = folded<C>(rows + row, fold, nan) == most[i];
-          const Pixels<C> pixel = folded<C>(pixels + row, fold);
-          soonest[i] = is_most & (pixel < soonest[i]) ? pixel : soonest[i];
-        }
-      }
-      for (int i = 0; i < count; ++i) store_pixels<C>(argmax + (p + i) * bins, soonest[i], bins);
-    }
-  }
-
   template <Among among>
-  void take_columns_of_each_bin(C* result, uint32_t* argmax) const {
+  void take_columns(C* result, uint32_t* argmax) const {
     for (int64_t p = 0; p < problem.pooled_height; ++p) {
       const C* const row = rows + p * row_stride - left;
       const Pixel<C>* const pixel = pixels + p * row_stride - left;
@@ -131,24 +106,25 @@ struct PlaneWindow {
     }
   }
 
-  void prefetch(const T* plane) const {
-    const int64_t height = problem.pooled_height;
-    prefetch_window(plane, problem.levels[0].width, roi.row_begin[0], roi.row_end[height - 1], left, right);
+  /// Writes the bins of one plane, those without a pixel as well; returns whether there is no NaN, if not told so.
+  template <Among among>
+  bool pool_each_bin(const T* plane, C* result, uint32_t* argmax) const {
+    if (!take_rows<among>(plane)) return false;
+    take_columns<among>(result, argmax);
+    return true;
+  }
+
+  bool pool_numbers(const T* plane, C* result, uint32_t* argmax) const {
+#if defined(__AVX512F__)
+    if (has_folds) return folds.template pool<finds>(plane, problem.levels[0].width, result, argmax);
+#endif
+    return pool_each_bin<Among::numbers>(plane, result, argmax);
   }
 
   void pool(const T* plane, T* out, uint32_t* argmax) const {
     C* result = narrow_result;
     if constexpr (std::is_same_v<T, C>) result = out;
-    if (!take_rows<Among::numbers>(plane)) {
-      take_rows<Among::all>(plane);
-      take_columns_of_each_bin<Among::all>(result, argmax);
-    } else if (has_folds) {
-      int64_t p = 0;
-      for (; p + 7 <= problem.pooled_height; p += 7) fold_columns<7>(p, result, argmax);
-      for (; p < problem.pooled_height; ++p) fold_columns<1>(p, result, argmax);
-    } else {
-      take_columns_of_each_bin<Among::numbers>(result, argmax);
-    }
+    if (!pool_numbers(plane, result, argmax)) pool_each_bin<Among::all>(plane, result, argmax);
     if (has_empty_bins) clear_empty_bins(result, argmax);
     if constexpr (!std::is_same_v<T, C>) narrow(result, out, problem.pooled_height * problem.pooled_width);
   }
