@@ -130,6 +130,7 @@ def test_an_index_outside_gives_zeros() -> None:
             assert all(grad is None or (grad == 0).all() for grad in grads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "line"), barriers_of("roi"))
 def test_every_barrier_is_needed(file: str, line: int) -> None:
     call = "results('avg', 'emulated', torch.float32, torch.contiguous_format)"

@@ -68,6 +68,7 @@ def test_no_images() -> None:
     assert counts.shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "line"), barriers_of("suppression"))
 def test_every_barrier_is_needed(file: str, line: int) -> None:
     check_needed(file, line, "from suppression.test_emulated import agree", "agree(1300, 2000)")
