@@ -35,10 +35,13 @@ void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begi
       const int64_t count = positions - at < kMost ? positions - at : kMost;
       C values[kMost];
       depthwise_columns<T>(p, first + at, count, item % p.groups, 1, filters, values, kTileColumns<C>);
-      for (int64_t lane = 0; lane < count; ++lane) {
-        const int64_t y = p.y.out_first + (at + lane) / p.x.positions * p.y.out_step;
-        const int64_t x = p.x.out_first + (at + lane) % p.x.positions * p.x.out_step;
-        out[y * p.out_width + x] = from_compute<T>(values[lane]);
+      for (int64_t lane = 0; lane < count;) {
+        const int64_t y = (at + lane) / p.x.positions, x = (at + lane) % p.x.positions;
+        T* to = out + (p.y.out_first + y * p.y.out_step) * p.out_width + p.x.out_first + x * p.x.out_step;
+        for (int64_t end = count - lane < p.x.positions - x ? count : lane + p.x.positions - x; lane < end; ++lane) {
+          *to = from_compute<T>(values[lane]);
+          to += p.x.out_step;
+        }
       }
     }
   }

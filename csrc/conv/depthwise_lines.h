@@ -84,7 +84,7 @@ static inline Vector<C> across(Vector<C> a, Vector<C> b, std::integer_sequence<i
 /// A stretch's values of one channel. `left` is what the tap to the left meets at lane 0.
 template <int kStep, class C>
 static inline void stretch_values(const Stretch<C>& s, const C* left, int64_t line, const Vector<C> (&filter)[9],
-                                  Vector<C> bias, const Clamp<C>& clamp, C* to) {
+                                  Vector<C> bias, Clamp<C> clamp, C* to) {
   constexpr std::make_integer_sequence<int, kVector<C>> kLanes;
   Vector<C> sums[3] = {{}, bias, {}};  // of the taps in a column
 #pragma GCC unroll 3

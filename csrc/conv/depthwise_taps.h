@@ -42,7 +42,7 @@ static inline void each_tap(const ConvolutionProblem& p, const WindowAt<T>& wind
 /// columns of pixels meet goes into the sums of all positions at once. Of one position alone, taps may lie apart.
 template <int kCount, int kStep, class C>
 static void nine_taps(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
-                      const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+                      const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   constexpr int kColumns = (kCount - 1) * kStep + 3;
   const int64_t pixel = p.groups, line = p.x.size * pixel;
   bool rows[3], columns[kColumns];
@@ -87,7 +87,7 @@ constexpr int kNeighbours = 7;
 
 template <class C>
 using NineTaps = void(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
-                      const C* filters, const Clamp<C>& clamp, C* to, int64_t stride);
+                      const C* filters, Clamp<C> clamp, C* to, int64_t stride);
 
 /// The kernel for `count` neighbours, up to kNeighbours.
 template <int kStep, class C, int kCount = kNeighbours>
@@ -101,7 +101,7 @@ static NineTaps<C>* nine_taps_for(int64_t count) {
 /// The same of `count` positions.
 template <class C>
 static void by_nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                         int64_t channels, const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+                         int64_t channels, const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   const bool sharing = p.x.tap_step == 1 && (p.x.step == 1 || p.x.step == 2);
   for (int64_t r = 0; r < count;) {
     int64_t neighbours = 1;
@@ -123,7 +123,7 @@ struct Met {
 
 /// `channels` channels, whole vectors, of a position whose window meets kCount pixels.
 template <int kCount, class C>
-static void few_taps(const Met<C>* met, const C* bias, int64_t channels, const Clamp<C>& clamp, C* to) {
+static void few_taps(const Met<C>* met, const C* bias, int64_t channels, Clamp<C> clamp, C* to) {
   for (int64_t c = 0; c < channels; c += kVector<C>) {
     Vector<C> sum = bias == nullptr ? Vector<C>{} : load(bias + c);
 #pragma GCC unroll 4
@@ -136,7 +136,7 @@ static void few_taps(const Met<C>* met, const C* bias, int64_t channels, const C
 constexpr int kFewTaps = 4;
 
 template <class C>
-using FewTaps = void(const Met<C>* met, const C* bias, int64_t channels, const Clamp<C>& clamp, C* to);
+using FewTaps = void(const Met<C>* met, const C* bias, int64_t channels, Clamp<C> clamp, C* to);
 
 /// The kernel for `count` pixels, up to kFewTaps.
 template <class C, int kCount = kFewTaps>
@@ -150,7 +150,7 @@ static FewTaps<C>* few_taps_for(int count) {
 /// The same of `count` positions.
 template <class C>
 static void by_few_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                        int64_t channels, const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+                        int64_t channels, const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   const C* bias = p.bias == nullptr ? nullptr : static_cast<const C*>(p.bias) + channel;
   for (int64_t r = 0; r < count; ++r) {
     Met<C> met[kFewTaps];

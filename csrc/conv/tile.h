@@ -58,7 +58,8 @@ static inline void activate_values(Activation activation, C* values, int64_t cou
   activate(values, sizeof(C) == sizeof(float) ? DType::f32 : DType::f64, activation, 0, count);
 }
 
-/// The activations that cut off at either end, or at none.
+/// The activations that cut off at either end, or at none. Passed by value: behind a reference its ends would be read
+/// again after each store.
 template <class C>
 struct Clamp {
   C low, high;
@@ -88,7 +89,7 @@ struct TileRows {
   Clamp<C> clamp;
   int64_t lanes;
 
-  TileRows(C* out, int64_t step, const C* bias, const Clamp<C>& clamp, int64_t columns)
+  TileRows(C* out, int64_t step, const C* bias, Clamp<C> clamp, int64_t columns)
       : out(out), step(step), bias(bias), clamp(clamp), lanes(columns > kVector<C> ? columns - kVector<C> : columns) {}
 
   /// Values as they are, in rows of kTileColumns.
@@ -98,7 +99,7 @@ struct TileRows {
 /// Writes left (rows, depth), its rows left_step apart, times right (depth, kTileColumns), its first vectors; with
 /// `add`, plus what stands there.
 template <class C>
-using Multiply = void(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, const TileRows<C>& to);
+using Multiply = void(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to);
 
 /// The kernel for a tile of `rows` rows of which the first `columns` columns count; of float and double.
 template <class C>

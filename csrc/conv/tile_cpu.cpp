@@ -5,15 +5,8 @@ namespace visionops::VISIONOPS_ISA {
 namespace {
 
 template <int kRows, int kVectors, class C>
-void multiply(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, const TileRows<C>& to) {
+void multiply(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to) {
   Vector<C> sums[kRows][kVectors] = {};
-  if (add) {
-#pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sums[row][v] = load(to.out + row * to.step + v * kVector<C>);
-    }
-  }
   for (int64_t k = 0; k < depth; ++k) {
     Vector<C> factors[kVectors];
 #pragma GCC unroll 2
@@ -32,8 +25,10 @@ void multiply(const C* left, int64_t left_step, const C* right, int64_t depth, b
     if (to.bias != nullptr) memcpy(&shift, to.bias + v * kVector<C>, whole ? sizeof shift : to.lanes * sizeof(C));
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
-      const Vector<C> value = to.clamp(sums[row][v] + shift);
       C* at = to.out + row * to.step + v * kVector<C>;
+      // Read this late, what stands there takes no register from the sums.
+      if (add) sums[row][v] += load(at);
+      const Vector<C> value = to.clamp(sums[row][v] + shift);
       if (whole) {
         store<C>(value, at);
       } else {
