@@ -56,7 +56,7 @@ void depthwise_rows(const ConvolutionProblem& p, int64_t first, int64_t count, i
       }
     }
     const int64_t finished = exact ? done : 0;
-    for (int64_t r = 0; r < some; ++r) {
+    for (int64_t r = 0; r < some && finished < channels; ++r) {
       by_taps<T>(p, windows[r], channel + done, channels - done, filters, to + r * stride + done);
       activate_values(p.activation, to + r * stride + finished, channels - finished);
     }
