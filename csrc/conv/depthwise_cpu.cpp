@@ -26,20 +26,22 @@ ConvolutionProblem ascending(ConvolutionProblem problem) {
 template <class T>
 void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
   using C = Compute<T>;
-  const int64_t positions = p.y.positions * p.x.positions, plane = p.y.size * p.x.size;
+  constexpr int64_t kMost = kColumnPanels * kTileColumns<C>;
+  const int64_t positions = p.y.positions * p.x.positions;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t channel = item % p.groups;
-    const T* image = static_cast<const T*>(p.image) + item * plane;
+    const int64_t first = item / p.groups * positions;
     T* out = static_cast<T*>(p.out) + item * p.out_height * p.out_width;
-    const T* bias = p.bias == nullptr ? nullptr : static_cast<const T*>(p.bias) + channel;
-    for (int64_t at = 0; at < positions; at += kTileColumns<C>) {
-      const int64_t count = positions - at < kTileColumns<C> ? positions - at : kTileColumns<C>;
-      C values[kTileColumns<C>];
-      depthwise_rows(p, image, at, count, 1, filters + channel, bias, values);
-      for (int64_t lane = 0; lane < count; ++lane) {
-        const int64_t y = p.y.out_first + (at + lane) / p.x.positions * p.y.out_step;
-        const int64_t x = p.x.out_first + (at + lane) % p.x.positions * p.x.out_step;
-        out[y * p.out_width + x] = from_compute<T>(values[lane]);
+    for (int64_t at = 0; at < positions; at += kMost) {
+      const int64_t count = positions - at < kMost ? positions - at : kMost;
+      C values[kMost];
+      depthwise_columns<T>(p, first + at, count, item % p.groups, 1, filters, values, kTileColumns<C>);
+      for (int64_t lane = 0; lane < count;) {
+        const int64_t y = (at + lane) / p.x.positions, x = (at + lane) % p.x.positions;
+        T* to = out + (p.y.out_first + y * p.y.out_step) * p.out_width + p.x.out_first + x * p.x.out_step;
+        for (int64_t end = count - lane < p.x.positions - x ? count : lane + p.x.positions - x; lane < end; ++lane) {
+          *to = from_compute<T>(values[lane]);
+          to += p.x.out_step;
+        }
       }
     }
   }
@@ -48,23 +50,20 @@ void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begi
 template <class T>
 void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
   using C = Compute<T>;
-  constexpr int64_t kPositions = 2 * kNeighbours, kChannels = 8 * kVector<C>;
-  WindowAt<T> windows[kPositions];
   const int64_t width = p.x.positions, step = p.x.out_step * p.groups;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t y = row / p.y.positions * p.out_height + p.y.out_first + row % p.y.positions * p.y.out_step;
     T* out = static_cast<T*>(p.out) + (y * p.out_width + p.x.out_first) * p.groups;
-    for (int64_t x = 0; x < width; x += kPositions) {
-      const int64_t count = width - x < kPositions ? width - x : kPositions;
-      Position at(p.y, p.x, row * width + x);
-      for (int64_t r = 0; r < count; ++r, at.advance(p.y, p.x)) windows[r] = WindowAt<T>(p, at);
-      if constexpr (std::is_same_v<T, C>) {
-        depthwise_values(p, windows, count, 0, p.groups, filters, out + x * step, step);
-      } else {
-        C values[kPositions * kChannels];
+    if constexpr (std::is_same_v<T, C>) {
+      depthwise_rows<T>(p, row * width, width, 0, p.groups, filters, out, step);
+    } else {
+      constexpr int64_t kPositions = 14, kChannels = 8 * kVector<C>;
+      C values[kPositions * kChannels];
+      for (int64_t x = 0; x < width; x += kPositions) {
+        const int64_t count = width - x < kPositions ? width - x : kPositions;
         for (int64_t channel = 0; channel < p.groups; channel += kChannels) {
           const int64_t channels = p.groups - channel < kChannels ? p.groups - channel : kChannels;
-          depthwise_values(p, windows, count, channel, channels, filters, values, kChannels);
+          depthwise_rows<T>(p, row * width + x, count, channel, channels, filters, values, kChannels);
           for (int64_t r = 0; r < count; ++r) {
             T* to = out + (x + r) * step + channel;
             for (int64_t c = 0; c < channels; ++c) to[c] = from_compute<T>(values[r * kChannels + c]);

@@ -1,8 +1,6 @@
 // Depthwise windows where channels are last: the pixels they meet, and vectors of channels by nine taps or a few.
 #pragma once
 
-#include <limits>
-
 #include "conv/convolution.h"
 #include "conv/tile.h"
 
@@ -40,27 +38,13 @@ static inline void each_tap(const ConvolutionProblem& p, const WindowAt<T>& wind
   }
 }
 
-/// The activations that cut off at either end, or at none.
-template <class C>
-struct Clamp {
-  C low, high;
-  bool exact;  // the activation is that, or none
-
-  explicit Clamp(Activation activation)
-      : low(activation == Activation::relu || activation == Activation::relu6 ? C(0)
-                                                                              : -std::numeric_limits<C>::infinity()),
-        high(activation == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()),
-        exact(activation == Activation::none || activation == Activation::relu || activation == Activation::relu6) {}
-};
-
 /// `channels` channels, whole vectors, from `channel` on, of kCount neighbouring positions by a 3x3 filter: what the
 /// columns of pixels meet goes into the sums of all positions at once. Of one position alone, taps may lie apart.
 template <int kCount, int kStep, class C>
 static void nine_taps(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
-                      const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+                      const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   constexpr int kColumns = (kCount - 1) * kStep + 3;
   const int64_t pixel = p.groups, line = p.x.size * pixel;
-  const Vector<C> low = Vector<C>{} + clamp.low, high = Vector<C>{} + clamp.high;
   bool rows[3], columns[kColumns];
   for (int i = 0; i < 3; ++i) {
     const int64_t y = first.y + i * p.y.tap_step;
@@ -94,12 +78,7 @@ static void nine_taps(const ConvolutionProblem& p, const WindowAt<C>& first, int
       }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < kCount; ++r) {
-      // Written so that a NaN goes through.
-      Vector<C> sum = sums[r] < low ? low : sums[r];
-      sum = sum > high ? high : sum;
-      store<C>(sum, to + r * stride);
-    }
+    for (int r = 0; r < kCount; ++r) store<C>(clamp(sums[r]), to + r * stride);
   }
 }
 
@@ -108,7 +87,7 @@ constexpr int kNeighbours = 7;
 
 template <class C>
 using NineTaps = void(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
-                      const C* filters, const Clamp<C>& clamp, C* to, int64_t stride);
+                      const C* filters, Clamp<C> clamp, C* to, int64_t stride);
 
 /// The kernel for `count` neighbours, up to kNeighbours.
 template <int kStep, class C, int kCount = kNeighbours>
@@ -122,7 +101,7 @@ static NineTaps<C>* nine_taps_for(int64_t count) {
 /// The same of `count` positions.
 template <class C>
 static void by_nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                         int64_t channels, const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+                         int64_t channels, const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   const bool sharing = p.x.tap_step == 1 && (p.x.step == 1 || p.x.step == 2);
   for (int64_t r = 0; r < count;) {
     int64_t neighbours = 1;
@@ -144,16 +123,12 @@ struct Met {
 
 /// `channels` channels, whole vectors, of a position whose window meets kCount pixels.
 template <int kCount, class C>
-static void few_taps(const Met<C>* met, const C* bias, int64_t channels, const Clamp<C>& clamp, C* to) {
-  const Vector<C> low = Vector<C>{} + clamp.low, high = Vector<C>{} + clamp.high;
+static void few_taps(const Met<C>* met, const C* bias, int64_t channels, Clamp<C> clamp, C* to) {
   for (int64_t c = 0; c < channels; c += kVector<C>) {
     Vector<C> sum = bias == nullptr ? Vector<C>{} : load(bias + c);
 #pragma GCC unroll 4
     for (int i = 0; i < kCount; ++i) sum += load(met[i].pixel + c) * load(met[i].filter + c);
-    // Written so that a NaN goes through.
-    sum = sum < low ? low : sum;
-    sum = sum > high ? high : sum;
-    store<C>(sum, to + c);
+    store<C>(clamp(sum), to + c);
   }
 }
 
@@ -161,7 +136,7 @@ static void few_taps(const Met<C>* met, const C* bias, int64_t channels, const C
 constexpr int kFewTaps = 4;
 
 template <class C>
-using FewTaps = void(const Met<C>* met, const C* bias, int64_t channels, const Clamp<C>& clamp, C* to);
+using FewTaps = void(const Met<C>* met, const C* bias, int64_t channels, Clamp<C> clamp, C* to);
 
 /// The kernel for `count` pixels, up to kFewTaps.
 template <class C, int kCount = kFewTaps>
@@ -175,7 +150,7 @@ static FewTaps<C>* few_taps_for(int count) {
 /// The same of `count` positions.
 template <class C>
 static void by_few_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                        int64_t channels, const C* filters, const Clamp<C>& clamp, C* to, int64_t stride) {
+                        int64_t channels, const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   const C* bias = p.bias == nullptr ? nullptr : static_cast<const C*>(p.bias) + channel;
   for (int64_t r = 0; r < count; ++r) {
     Met<C> met[kFewTaps];

@@ -1,6 +1,6 @@
 // The gradient of a depthwise convolution by its weight on the CPU, where channels are last: sums over all positions.
 #include "conv/depthwise.h"
-#include "conv/depthwise_values.h"
+#include "conv/depthwise_taps.h"
 #include "conv/factors.h"
 
 namespace visionops::VISIONOPS_ISA {

@@ -45,22 +45,15 @@ struct Group {
     return out + at.image * image_step + (y * p.out_width + x) * channel_step;
   }
 
-  /// to[i * step] = activation(values[i] + bias[i * bias_step]).
-  void finish(const C* values, const T* bias, int64_t bias_step, int64_t count, int64_t step, T* to) const {
-    visit_activation(p.activation, [&](auto tag) {
-      constexpr Activation activation = decltype(tag)::activation;
-      const C shared = bias_step == 0 && bias != nullptr ? to_compute(*bias) : C(0);
-      const auto value = [&](int64_t i) {
-        return activated<activation>(values[i] + (bias_step == 0 ? shared : to_compute(bias[i])));
-      };
-      if constexpr (std::is_same_v<T, C>) {
-        if (step == 1 && count == kTileColumns<C>) {
-          for (int i = 0; i < kTileColumns<C>; ++i) to[i] = value(i);
-          return;
-        }
+  /// to[i * step] = values[i].
+  void write(const C* values, int64_t count, int64_t step, T* to) const {
+    if constexpr (std::is_same_v<T, C>) {
+      if (step == 1 && count == kTileColumns<C>) {
+        for (int i = 0; i < kTileColumns<C>; ++i) to[i] = values[i];
+        return;
       }
-      for (int64_t i = 0; i < count; ++i) to[i * step] = from_compute<T>(value(i));
-    });
+    }
+    for (int64_t i = 0; i < count; ++i) to[i * step] = from_compute<T>(values[i]);
   }
 };
 
@@ -76,13 +69,14 @@ struct ChannelsFirst : Group<T> {
   ChannelsFirst(const ConvolutionProblem& problem, int64_t group)
       : Group<T>(problem, group), rows(p.out_channels), columns(this->positions), depth(Group<T>::depth) {
     const WeightStrides& s = p.weight_strides;
-    weight_in_order = s.column == 1 && s.row == p.x.taps && s.in_channel == p.x.taps * p.y.taps &&
-                      p.x.weight_first == 0 && p.x.weight_step == 1 && p.y.weight_first == 0 && p.y.weight_step == 1;
+    weight_in_order = (p.x.taps == 1 || s.column == 1) && (p.y.taps == 1 || s.row == p.x.taps) &&
+                      s.in_channel == p.x.taps * p.y.taps && p.x.weight_first == 0 && p.x.weight_step == 1 &&
+                      p.y.weight_first == 0 && p.y.weight_step == 1;
   }
 
-  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
+  void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to, int64_t step = kRowStride<C>) const {
     const int64_t taps = p.y.taps * p.x.taps;
-    for (int64_t r = 0; r < count; ++r, to += kRowStride<C>) {
+    for (int64_t r = 0; r < count; ++r, to += step) {
       if (weight_in_order) {
         copy_values(this->weight + (row + r) * p.weight_strides.out_channel + k, terms, to);
         continue;
@@ -101,7 +95,12 @@ struct ChannelsFirst : Group<T> {
     pack_columns(p, this->image, column, count, k, terms, to);
   }
 
-  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, const C* tile) const {
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+    for (int64_t r = 0; r < count && this->bias != nullptr; ++r) {
+      const C shift = to_compute(this->bias[row + r]);
+      for (int i = 0; i < kTileColumns<C>; ++i) tile[r * kTileColumns<C> + i] += shift;
+    }
+    activate_values(p.activation, tile, count * kTileColumns<C>);
     const int64_t plane = p.out_height * p.out_width;
     // Positions of one image, or of one row of it, are neighbours in the result.
     const int64_t unit = this->whole ? p.y.positions * p.x.positions : p.x.positions;
@@ -111,8 +110,7 @@ struct ChannelsFirst : Group<T> {
       const int64_t run = rest < lanes - lane ? rest : lanes - lane;
       T* to = this->result(Position(p.y, p.x, at), 1, p.groups * p.out_channels * plane) + row * plane;
       for (int64_t r = 0; r < count; ++r) {
-        this->finish(tile + r * kTileColumns<C> + lane, this->bias == nullptr ? nullptr : this->bias + row + r, 0, run,
-                     step, to + r * plane);
+        this->write(tile + r * kTileColumns<C> + lane, run, step, to + r * plane);
       }
       lane += run;
     }
@@ -161,13 +159,16 @@ struct ChannelsLast : Group<T> {
     }
   }
 
-  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, const C* tile) const {
+  void store(int64_t row, int64_t count, int64_t column, int64_t lanes, C* tile) const {
+    for (int64_t r = 0; r < count && this->bias != nullptr; ++r) {
+      for (int64_t i = 0; i < lanes; ++i) tile[r * kTileColumns<C> + i] += to_compute(this->bias[column + i]);
+    }
+    activate_values(p.activation, tile, count * kTileColumns<C>);
     const int64_t channels = p.groups * p.out_channels;
-    const T* bias = this->bias == nullptr ? nullptr : this->bias + column;
     Position at(p.y, p.x, row);
     for (int64_t r = 0; r < count; ++r, at.advance(p.y, p.x)) {
       T* to = this->result(at, channels, p.out_height * p.out_width * channels) + column;
-      this->finish(tile + r * kTileColumns<C>, bias, bias == nullptr ? 0 : 1, lanes, 1, to);
+      this->write(tile + r * kTileColumns<C>, lanes, 1, to);
     }
   }
 };

@@ -2,32 +2,9 @@
 #pragma once
 
 #include "conv/factors.h"
-#include "conv/finished_tile.h"
+#include "conv/lines.h"
 
 namespace visionops::VISIONOPS_ISA {
-
-constexpr int64_t kLine = 64;  // bytes
-
-// Lines asked for before they are needed, written in assembly on x86: calls of a function whose only effect is the
-// compiler's own prefetch are dropped, and the one for writing needs a flag that no instruction set here has.
-
-/// Asks the second cache for a line.
-static inline void prefetch_line(const void* at) {
-#if defined(__x86_64__)
-  asm volatile("prefetcht1 %0" ::"m"(*static_cast<const char*>(at)));
-#else
-  __builtin_prefetch(at, 0, 2);
-#endif
-}
-
-/// Asks for a line that will be written, so that storing a tile waits for no other cache.
-static inline void prefetch_to_write(const void* at) {
-#if defined(__x86_64__)
-  asm volatile("prefetchw %0" ::"m"(*static_cast<const char*>(at)));
-#else
-  __builtin_prefetch(at, 1);
-#endif
-}
 
 /// The pointwise product of (batch, height, width, channels): tiles of positions and filters. A row of tiles lies in
 /// the first two caches, the filters of as many tiles as fit in the second.
@@ -53,7 +30,7 @@ struct FinishedProduct {
         tile_rows(parts(product.rows, kTileRows)),
         panels(parts(product.columns, kTileColumns<C>)),
         blocks(parts(panels, panels_fitting(depth))),
-        left_step(row_step(depth)),
+        left_step(row_step<C>(depth)),
         tile(static_cast<C*>(scratch)),
         left(tile + kTileSize<C>),
         right(left + kTileRows * left_step) {}
@@ -61,7 +38,7 @@ struct FinishedProduct {
   /// How many panels of that depth there is scratch for; a product deeper than one of them is another's.
   static int64_t panels_fitting(int64_t depth) {
     const int64_t values = product_scratch_bytes<C>() / static_cast<int64_t>(sizeof(C));
-    return (values - kTileSize<C> - kTileRows * row_step(depth)) / (depth * kTileColumns<C>);
+    return (values - kTileSize<C> - kTileRows * row_step<C>(depth)) / (depth * kTileColumns<C>);
   }
 
   int64_t items() const { return tile_rows * panels; }
@@ -75,12 +52,6 @@ struct FinishedProduct {
   }
 
  private:
-  // An odd number of lines: rows fall into different sets of the first cache.
-  static int64_t row_step(int64_t depth) {
-    constexpr int64_t kLanes = kLine / sizeof(C);
-    return (parts(depth, kLanes) | 1) * kLanes;
-  }
-
   int64_t first_row(int64_t r) const { return cut(product.rows, tile_rows, r); }
 
   int64_t columns(int64_t panel) const {
@@ -122,13 +93,12 @@ struct FinishedProduct {
           for (int64_t c = 0; c < count; c += kVector<C>) prefetch_to_write(out + r * product.columns + c);
         }
         const C* bias = product.bias == nullptr ? nullptr : product.bias + column;
-        const int64_t lanes = count > kVector<C> ? count - kVector<C> : count;
-        const ToRows<C> finished = {out, product.columns, bias, clamp, lanes};
-        multiply_all_for<C, ToRows<C>>(rows, count)(left, left_step, factors, depth, finished);
+        multiply_for<C>(rows, count)(left, left_step, factors, depth, false,
+                                     TileRows<C>(out, product.columns, bias, clamp, count));
         return;
       }
     }
-    multiply_all_for<C, ToTile<C>>(rows, count)(left, left_step, factors, depth, ToTile<C>{tile});
+    multiply_for<C>(rows, count)(left, left_step, factors, depth, false, TileRows<C>(tile));
     product.store(row, rows, column, count, tile);
   }
 };

@@ -8,7 +8,11 @@ namespace visionops::VISIONOPS_ISA {
 
 template <class T, class C>
 static inline void copy_values(const T* from, int64_t count, C* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = to_compute(from[i]);
+  if constexpr (std::is_same_v<T, C>) {
+    memcpy(to, from, count * sizeof(T));
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = to_compute(from[i]);
+  }
 }
 
 /// Writes the values [begin, begin + count) of a run of neighbouring pixels that starts at pixel x of a row of the

@@ -28,7 +28,7 @@ static int64_t product_scratch_bytes() {
 /// Factors has rows, columns and depth of the product, and
 ///   pack_left(row, rows, k, depth, to): rows of the left factor, kRowStride apart
 ///   pack_right(column, columns, k, depth, to): (depth, kTileColumns) of the right one
-///   store(row, rows, column, columns, tile): what becomes of a finished tile
+///   store(row, rows, column, columns, tile): what becomes of a finished tile, whose values it may change
 template <class C, class Factors>
 struct Product {
   const Factors& factors;
@@ -118,8 +118,8 @@ struct Product {
     for (int64_t p = from; p < to; ++p) {
       const int64_t count = columns(first_panel + p);
       C* tile = sums + p * kTileSize<C>;
-      multiply_for<C>(static_cast<int>(rows), static_cast<int>(count))(left, right + p * kDepth * kTileColumns<C>,
-                                                                       depth, d > 0, tile);
+      multiply_for<C>(rows, count)(left, kRowStride<C>, right + p * kDepth * kTileColumns<C>, depth, d > 0,
+                                   TileRows<C>(tile));
       if (d == depths - 1) factors.store(row, rows, (first_panel + p) * kTileColumns<C>, count, tile);
     }
   }

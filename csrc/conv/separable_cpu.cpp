@@ -1,6 +1,8 @@
 // A depthwise convolution feeding a pointwise one on the CPU: its values go straight into the product, in cache.
 #include "conv/depthwise.h"
+#include "conv/depthwise_taps.h"
 #include "conv/depthwise_values.h"
+#include "conv/finished_planes.h"
 #include "conv/finished_product.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -17,13 +19,8 @@ struct DepthwiseRows {
   explicit DepthwiseRows(const SeparableProblem& problem)
       : d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
 
-  void fill(int64_t row, int64_t rows, C* to, int64_t step) const { fill(row, rows, 0, d.groups, to, step); }
-
-  void fill(int64_t row, int64_t rows, int64_t channel, int64_t channels, C* to, int64_t step) const {
-    WindowAt<T> windows[kTileRows];
-    Position at(d.y, d.x, row);
-    for (int64_t i = 0; i < rows; ++i, at.advance(d.y, d.x)) windows[i] = WindowAt<T>(d, at);
-    depthwise_values(d, windows, rows, channel, channels, filters, to, step);
+  void fill(int64_t row, int64_t rows, C* to, int64_t step) const {
+    depthwise_rows<T>(d, row, rows, 0, d.groups, filters, to, step);
   }
 
   // The pixels of each window's lower right corner, which no window before it has met.
@@ -52,16 +49,31 @@ template <class T>
 struct SeparableLast : ChannelsLast<T> {
   using C = Compute<T>;
 
-  DepthwiseRows<T> values;
+  const ConvolutionProblem& d;
+  const C* filters;
 
-  explicit SeparableLast(const SeparableProblem& problem) : ChannelsLast<T>(problem.pointwise, 0), values(problem) {}
+  explicit SeparableLast(const SeparableProblem& problem)
+      : ChannelsLast<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
 
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
-    values.fill(row, count, k, terms, to, kRowStride<C>);
+    depthwise_rows<T>(d, row, count, k, terms, filters, to, kRowStride<C>);
   }
 };
 
-/// (batch, channels, height, width): panels of the right factor are computed.
+/// Panels that are computed: the depthwise values of neighbouring positions, where channels come first.
+template <class T>
+struct DepthwiseColumns {
+  using C = Compute<T>;
+
+  const ConvolutionProblem& d;
+  const C* filters;
+
+  void fill(int64_t column, int64_t columns, C* to, int64_t stride) const {
+    depthwise_columns<T>(d, column, columns, 0, d.groups, filters, to, stride);
+  }
+};
+
+/// The same where channels come first.
 template <class T>
 struct SeparableFirst : ChannelsFirst<T> {
   using C = Compute<T>;
@@ -69,13 +81,11 @@ struct SeparableFirst : ChannelsFirst<T> {
   const ConvolutionProblem& d;
   const C* filters;
 
-  SeparableFirst(const SeparableProblem& problem)
+  explicit SeparableFirst(const SeparableProblem& problem)
       : ChannelsFirst<T>(problem.pointwise, 0), d(problem.depthwise), filters(static_cast<const C*>(problem.filters)) {}
 
   void pack_right(int64_t column, int64_t count, int64_t k, int64_t terms, C* to) const {
-    const int64_t plane = d.y.size * d.x.size;
-    const T* bias = d.bias == nullptr ? nullptr : static_cast<const T*>(d.bias) + k;
-    depthwise_rows(d, static_cast<const T*>(d.image) + k * plane, column, count, terms, filters + k, bias, to);
+    depthwise_columns<T>(d, column, count, k, terms, filters, to, 0);
   }
 };
 
@@ -85,15 +95,20 @@ void visit_separable(const SeparableProblem& problem, void* scratch, F&& f) {
   visit_floating(problem.depthwise.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = Compute<T>;
-    using Finished = FinishedProduct<T, DepthwiseRows<T>>;
-    if (!problem.depthwise.channels_last) {
-      const SeparableFirst<T> factors(problem);
-      f(Product<C, SeparableFirst<T>>(factors, scratch));
-    } else if (Finished::panels_fitting(problem.depthwise.groups) > 0) {
-      f(Finished(problem.pointwise, DepthwiseRows<T>(problem), scratch));
-    } else {
+    using Rows = FinishedProduct<T, DepthwiseRows<T>>;
+    using Columns = FinishedPlanes<T, DepthwiseColumns<T>>;
+    const ConvolutionProblem& d = problem.depthwise;
+    if (d.channels_last && Rows::panels_fitting(d.groups) > 0) {
+      f(Rows(problem.pointwise, DepthwiseRows<T>(problem), scratch));
+    } else if (d.channels_last) {
       const SeparableLast<T> factors(problem);
       f(Product<C, SeparableLast<T>>(factors, scratch));
+    } else if (Columns::panels_fitting(d.groups) > 0) {
+      const DepthwiseColumns<T> columns = {d, static_cast<const C*>(problem.filters)};
+      f(Columns(problem.pointwise, columns, scratch));
+    } else {
+      const SeparableFirst<T> factors(problem);
+      f(Product<C, SeparableFirst<T>>(factors, scratch));
     }
   });
 }

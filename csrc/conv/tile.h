@@ -1,10 +1,10 @@
 // The register tile: a small block of a matrix product held in vector registers over a run of its sum.
 #pragma once
 
-#include <cstdint>
 #include <cstring>
+#include <limits>
 
-#include "common/target.h"
+#include "conv/activation.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -51,49 +51,58 @@ static inline void store(const Vector<C>& value, C* to) {
   memcpy(to, &value, sizeof value);
 }
 
-/// tile (rows, kTileColumns), its first vectors columns, = or += left (rows, depth) times right (depth, kTileColumns).
-/// Rows of left are kRowStride apart.
-template <int kRows, int kVectors, class C>
-static void multiply(const C* left, const C* right, int64_t depth, bool add, C* tile) {
-  constexpr int kLanes = kVector<C>;
-  Vector<C> sums[kRows][kVectors];
-#pragma GCC unroll 16
-  for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      sums[row][v] = add ? load(tile + row * kTileColumns<C> + v * kLanes) : Vector<C>{};
-    }
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    Vector<C> factors[kVectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) factors[v] = load(right + k * kTileColumns<C> + v * kLanes);
-#pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) {
-      const C factor = left[row * kRowStride<C> + k];
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sums[row][v] += factor * factors[v];
-    }
-  }
-#pragma GCC unroll 16
-  for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) store<C>(sums[row][v], tile + row * kTileColumns<C> + v * kLanes);
-  }
-}
-
+/// Replaces `count` values by their activation.
 template <class C>
-using Multiply = void(const C* left, const C* right, int64_t depth, bool add, C* tile);
-
-/// The kernel for a tile of `rows` rows of which the first `columns` columns count.
-template <class C, int kRows = kTileRows>
-static Multiply<C>* multiply_for(int rows, int columns) {
-  if constexpr (kRows == 0) {
-    return nullptr;
-  } else {
-    if (rows < kRows) return multiply_for<C, kRows - 1>(rows, columns);
-    return columns <= kVector<C> ? multiply<kRows, 1, C> : multiply<kRows, 2, C>;
-  }
+static inline void activate_values(Activation activation, C* values, int64_t count) {
+  if (activation == Activation::none) return;
+  activate(values, sizeof(C) == sizeof(float) ? DType::f32 : DType::f64, activation, 0, count);
 }
+
+/// The activations that cut off at either end, or at none. Passed by value: behind a reference its ends would be read
+/// again after each store.
+template <class C>
+struct Clamp {
+  C low, high;
+  bool exact;  // the activation is that, or none
+
+  explicit Clamp(Activation activation)
+      : low(activation == Activation::relu || activation == Activation::relu6 ? C(0)
+                                                                              : -std::numeric_limits<C>::infinity()),
+        high(activation == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()),
+        exact(activation == Activation::none || activation == Activation::relu || activation == Activation::relu6) {}
+
+  // Written so that a NaN goes through.
+  Vector<C> operator()(Vector<C> value) const {
+    const Vector<C> least = Vector<C>{} + low, most = Vector<C>{} + high;
+    value = value < least ? least : value;
+    return value > most ? most : value;
+  }
+};
+
+/// Where the values of a tile go: rows `step` apart, with their bias, which may be null, and cut off. Of the last
+/// vector of a row, `lanes` values count.
+template <class C>
+struct TileRows {
+  C* out;
+  int64_t step;
+  const C* bias;
+  Clamp<C> clamp;
+  int64_t lanes;
+
+  TileRows(C* out, int64_t step, const C* bias, Clamp<C> clamp, int64_t columns)
+      : out(out), step(step), bias(bias), clamp(clamp), lanes(columns > kVector<C> ? columns - kVector<C> : columns) {}
+
+  /// Values as they are, in rows of kTileColumns.
+  explicit TileRows(C* tile) : TileRows(tile, kTileColumns<C>, nullptr, Clamp<C>(Activation::none), kTileColumns<C>) {}
+};
+
+/// Writes left (rows, depth), its rows left_step apart, times right (depth, kTileColumns), its first vectors; with
+/// `add`, plus what stands there.
+template <class C>
+using Multiply = void(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to);
+
+/// The kernel for a tile of `rows` rows of which the first `columns` columns count; of float and double.
+template <class C>
+Multiply<C>* multiply_for(int64_t rows, int64_t columns);
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -96,6 +96,31 @@ def test_eval_mode_is_torchs_layer_by_layer(module: nn.Module, layout: torch.mem
     torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("adds", [False, True])
+def test_images_at_once_make_no_difference(
+    layout: torch.memory_format, adds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = _trained(InvertedResidual(5, 5, 1 if adds else 2)).eval()
+    x = torch.randn(7, 5, 6, 8).to(memory_format=layout)
+    expected = _eager(module, x)
+    calls: list[int] = []
+    module.separable.register_forward_hook(lambda *_: calls.append(1))
+    for images, parts in ((1, 7), (3, 3), (7, 1)):
+        monkeypatch.setattr("visionops.nn.conv._MIDDLE_IN_CACHE", images * 30 * 6 * 8 * 4)
+        calls.clear()
+        with torch.no_grad():
+            result = module(x)
+        assert len(calls) == parts
+        assert result.is_contiguous(memory_format=layout)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("visionops.nn.conv._MIDDLE_IN_CACHE", 1)
+    with torch.no_grad():
+        assert module(x[:0]).shape == (0, *expected.shape[1:])
+        torch.testing.assert_close(module(x[0]), expected[0], rtol=1e-4, atol=1e-4)
+    assert module(x).requires_grad
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
 def test_training_is_torchs_layer_by_layer(module: nn.Module) -> None:
     ours, theirs = _trained(copy.deepcopy(module)).train(), None

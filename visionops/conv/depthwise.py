@@ -148,7 +148,7 @@ def depthwise_separable_conv2d(
     named.
 
     Args:
-        input: (B, C, H, W) or (C, H, W) floating, of either layout; channels last is the faster one.
+        input: (B, C, H, W) or (C, H, W) floating, of either layout.
         depthwise_weight: (C, 1, kh, kw) in the input's dtype.
         pointwise_weight: (O, C, 1, 1) in the input's dtype.
         stride: Of the depthwise convolution, as in `conv2d`, as the two that follow.
