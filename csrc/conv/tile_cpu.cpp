@@ -50,14 +50,12 @@ Multiply<C>* kernel_for(int64_t rows, int64_t columns) {
 
 }  // namespace
 
-template <>
-Multiply<float>* multiply_for(int64_t rows, int64_t columns) {
-  return kernel_for<float>(rows, columns);
+template <class C>
+Multiply<C>* multiply_for(int64_t rows, int64_t columns) {
+  return kernel_for<C>(rows, columns);
 }
 
-template <>
-Multiply<double>* multiply_for(int64_t rows, int64_t columns) {
-  return kernel_for<double>(rows, columns);
-}
+template Multiply<float>* multiply_for<float>(int64_t rows, int64_t columns);
+template Multiply<double>* multiply_for<double>(int64_t rows, int64_t columns);
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -233,7 +233,7 @@ class InvertedResidual(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H', W')."""
         images = self._images_at_once(input)
-        out = self._block(input) if images is None else torch.cat([self._block(x) for x in input.split(images)])
+        out = self._block(input) if images is None else torch.cat([self._block(x) for x in torch.split(input, images)])
         return input + out if self.adds else out
 
     def _block(self, input: Tensor) -> Tensor:
