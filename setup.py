@@ -44,8 +44,9 @@ class CMakeBuild(build_ext):
         options = os.environ.get("VISIONOPS_CMAKE_OPTIONS", "").split()
         if builds_for_cuda(torch):
             options.append("-DVISIONOPS_CUDA=ON")
-        # Another torch, another Python or other options must not reuse each other's objects.
-        key = hashlib.sha1(repr((str(torch), sys.executable, options)).encode()).hexdigest()[:12]
+        # Another torch, another Python or other options must not reuse each other's objects; the names under which pip
+        # and make call one Python must.
+        key = hashlib.sha1(repr((str(torch), sys.prefix, options)).encode()).hexdigest()[:12]
         build = ROOT / "build" / f"cmake-{key}"
         prefix = ROOT if self.inplace else Path(self.build_lib).resolve()
         # A build environment's cmake and ninja stand beside its Python, on the PATH or not.

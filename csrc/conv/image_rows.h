@@ -9,7 +9,8 @@ namespace visionops::VISIONOPS_ISA {
 template <class T, class C>
 static inline void copy_values(const T* from, int64_t count, C* to) {
   if constexpr (std::is_same_v<T, C>) {
-    memcpy(to, from, count * sizeof(T));
+    // Of no values the pointer may be null, which memcpy may not be given.
+    if (count > 0) memcpy(to, from, count * sizeof(T));
   } else {
     for (int64_t i = 0; i < count; ++i) to[i] = to_compute(from[i]);
   }
