@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # The CUDA kernels on an emulated GPU: built and loaded where this names the library.
 EMULATION := $(CURDIR)/build/emulation/libvisionops_emulated.so
 
-.PHONY: help build test test-slow test-large test-offline demo bench lint sanitize wheel peers abi-check gpu-check table clean
+.PHONY: help build test test-slow test-barriers test-large test-offline demo bench lint sanitize wheel peers abi-check gpu-check table clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 14
@@ -23,8 +23,11 @@ build: $(VENV)/.installed  ## compile what changed, in place
 test: build  ## the test suite
 	$(RUN) -m pytest -q --numprocesses auto
 
-test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor
+test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor, each barrier gone
 	$(RUN) -m pytest -q -m slow
+
+test-barriers: build  ## whether tests notice each barrier of the CUDA kernels that is gone
+	$(RUN) -m pytest -q -m slow tests/roi/test_emulated.py tests/suppression/test_emulated.py --numprocesses auto
 
 test-large: build  ## the tests that need many gigabytes
 	$(RUN) -m pytest -q -m large

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "common/exponential.h"
 
@@ -44,6 +45,21 @@ template <class C>
 inline C within(C value, C low, C high) {
   const C raised = value < low ? low : value;
   return raised > high ? high : raised;
+}
+
+/// Values that an activation leaves as they are; others become the nearer bound.
+template <class C>
+struct Bounds {
+  C low, high;
+
+  explicit Bounds(Activation a)
+      : low(a == Activation::relu || a == Activation::relu6 ? C(0) : -std::numeric_limits<C>::infinity()),
+        high(a == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()) {}
+};
+
+/// Whether its bounds are all of an activation.
+constexpr bool is_bounds(Activation a) {
+  return a == Activation::none || a == Activation::relu || a == Activation::relu6;
 }
 
 template <class C>

@@ -3,7 +3,7 @@
 
 #include "conv/depthwise_values.h"
 #include "conv/factors.h"
-#include "conv/lines.h"
+#include "conv/finished_tile.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -19,31 +19,22 @@ struct FinishedPlanes {
   ChannelsFirst<T> product;
   Columns source;
   const T* bias;
-  int64_t depth;  // with the bias, which is the factor of one more row of a panel, of ones
-  int64_t tile_rows, panels, left_step;
-  C* tile;
-  C* left;
-  C* right;
+  FinishedTile<C> scratch;  // with the bias, which is the factor of one more row of a panel, of ones
+  int64_t tile_rows, panels;
 
   FinishedPlanes(const ConvolutionProblem& pointwise, const Columns& source, void* scratch)
       : product(pointwise, 0),
         source(source),
         bias(product.bias),
-        depth(product.depth + 1),
+        scratch(product.depth + 1, scratch),
         tile_rows(parts(product.rows, kTileRows)),
-        panels(parts(product.columns, kTileColumns<C>)),
-        left_step(row_step<C>(depth)),
-        tile(static_cast<C*>(scratch)),
-        left(tile + kTileSize<C>),
-        right(left + kTileRows * left_step) {
+        panels(parts(product.columns, kTileColumns<C>)) {
     product.bias = nullptr;
   }
 
   /// How many panels of that many channels there is scratch for; a product of more than one holds is another's.
   static int64_t panels_fitting(int64_t channels) {
-    const int64_t values = product_scratch_bytes<C>() / static_cast<int64_t>(sizeof(C));
-    const int64_t fitting =
-        (values - kTileSize<C> - kTileRows * row_step<C>(channels + 1)) / ((channels + 1) * kTileColumns<C>);
+    const int64_t fitting = FinishedTile<C>::panels_fitting(channels + 1);
     return fitting < kColumnPanels ? fitting : kColumnPanels;
   }
 
@@ -51,7 +42,7 @@ struct FinishedPlanes {
 
   void run(int64_t begin, int64_t end) const {
     const int64_t first = begin / tile_rows, count = parts(end, tile_rows) - first;
-    const int64_t blocks = parts(count, panels_fitting(depth - 1));
+    const int64_t blocks = parts(count, panels_fitting(product.depth));
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t panel = first + cut(count, blocks, b), next = first + cut(count, blocks, b + 1);
       const int64_t from = begin - panel * tile_rows, to = end - panel * tile_rows, all = (next - panel) * tile_rows;
@@ -67,10 +58,10 @@ struct FinishedPlanes {
 
   // The tiles [begin, end) of some panels, numbered panel by panel.
   void block(int64_t first, int64_t count, int64_t begin, int64_t end) const {
-    const int64_t size = depth * kTileColumns<C>;
-    source.fill(first * kTileColumns<C>, columns(first, count), right, size);
+    const int64_t size = scratch.depth * kTileColumns<C>;
+    source.fill(first * kTileColumns<C>, columns(first, count), scratch.right, size);
     for (int64_t p = 0; p < count; ++p) {
-      C* ones = right + (p + 1) * size - kTileColumns<C>;
+      C* ones = scratch.right + (p + 1) * size - kTileColumns<C>;
       for (int i = 0; i < kTileColumns<C>; ++i) ones[i] = C(1);
     }
     for (int64_t r = 0; r < tile_rows; ++r) {
@@ -79,14 +70,14 @@ struct FinishedPlanes {
       if (from >= to) continue;
       const int64_t row = cut(product.rows, tile_rows, r), rows = cut(product.rows, tile_rows, r + 1) - row;
       pack_left(row, rows);
-      for (int64_t p = from; p < to; ++p) finish(row, rows, first + p, right + p * size);
+      for (int64_t p = from; p < to; ++p) finish(row, rows, first + p, scratch.right + p * size);
     }
   }
 
   void pack_left(int64_t row, int64_t rows) const {
-    product.pack_left(row, rows, 0, depth - 1, left, left_step);
+    product.pack_left(row, rows, 0, product.depth, scratch.left, scratch.left_step);
     for (int64_t r = 0; r < rows; ++r) {
-      left[r * left_step + depth - 1] = bias == nullptr ? C(0) : to_compute(bias[row + r]);
+      scratch.left[r * scratch.left_step + product.depth] = bias == nullptr ? C(0) : to_compute(bias[row + r]);
     }
   }
 
@@ -97,16 +88,11 @@ struct FinishedPlanes {
       const int64_t plane = product.p.out_height * product.p.out_width, pixel = column % plane;
       if (clamp.exact && pixel + count <= plane) {
         C* out = product.out + (column / plane * product.rows + row) * plane + pixel;
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t c = 0; c < count; c += kVector<C>) prefetch_to_write(out + r * plane + c);
-        }
-        multiply_for<C>(rows, count)(left, left_step, factors, depth, false,
-                                     TileRows<C>(out, plane, nullptr, clamp, count));
-        return;
+        return scratch.multiply(rows, count, factors, out, plane, nullptr, clamp);
       }
     }
-    multiply_for<C>(rows, count)(left, left_step, factors, depth, false, TileRows<C>(tile));
-    product.store(row, rows, column, count, tile);
+    scratch.multiply(rows, count, factors);
+    product.store(row, rows, column, count, scratch.tile);
   }
 };
 

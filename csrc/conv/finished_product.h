@@ -2,7 +2,7 @@
 #pragma once
 
 #include "conv/factors.h"
-#include "conv/lines.h"
+#include "conv/finished_tile.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -18,28 +18,19 @@ struct FinishedProduct {
 
   ChannelsLast<T> product;
   Rows source;
-  int64_t depth, tile_rows, panels, blocks, left_step;
-  C* tile;
-  C* left;
-  C* right;
+  FinishedTile<C> scratch;
+  int64_t tile_rows, panels, blocks;
 
   FinishedProduct(const ConvolutionProblem& pointwise, const Rows& source, void* scratch)
       : product(pointwise, 0),
         source(source),
-        depth(product.depth),
+        scratch(product.depth, scratch),
         tile_rows(parts(product.rows, kTileRows)),
         panels(parts(product.columns, kTileColumns<C>)),
-        blocks(parts(panels, panels_fitting(depth))),
-        left_step(row_step<C>(depth)),
-        tile(static_cast<C*>(scratch)),
-        left(tile + kTileSize<C>),
-        right(left + kTileRows * left_step) {}
+        blocks(parts(panels, panels_fitting(product.depth))) {}
 
   /// How many panels of that depth there is scratch for; a product deeper than one of them is another's.
-  static int64_t panels_fitting(int64_t depth) {
-    const int64_t values = product_scratch_bytes<C>() / static_cast<int64_t>(sizeof(C));
-    return (values - kTileSize<C> - kTileRows * row_step<C>(depth)) / (depth * kTileColumns<C>);
-  }
+  static int64_t panels_fitting(int64_t depth) { return FinishedTile<C>::panels_fitting(depth); }
 
   int64_t items() const { return tile_rows * panels; }
 
@@ -62,23 +53,24 @@ struct FinishedProduct {
   // The tiles [begin, end) of a block, row by row; the first and the last row may be parts.
   void block(int64_t first_panel, int64_t count, int64_t begin, int64_t end) const {
     const int64_t r_begin = begin / count, r_end = parts(end, count);
+    const int64_t size = product.depth * kTileColumns<C>;
     // Of a single row of tiles, only the panels that it meets.
     const bool single = r_begin + 1 == r_end;
     for (int64_t p = single ? begin % count : 0; p < (single ? end - r_begin * count : count); ++p) {
       const int64_t column = (first_panel + p) * kTileColumns<C>;
-      product.pack_right(column, columns(first_panel + p), 0, depth, right + p * depth * kTileColumns<C>);
+      product.pack_right(column, columns(first_panel + p), 0, product.depth, scratch.right + p * size);
     }
     for (int64_t r = r_begin; r < r_end; ++r) {
       const int64_t row = first_row(r), next = first_row(r + 1);
       const int64_t next_rows = r + 1 < r_end ? first_row(r + 2) - next : 0;
       const int64_t from = r * count < begin ? begin - r * count : 0;
       const int64_t to = (r + 1) * count > end ? end - r * count : count;
-      source.fill(row, next - row, left, left_step);
+      source.fill(row, next - row, scratch.left, scratch.left_step);
       for (int64_t p = from; p < to; ++p) {
         // While these are multiplied, what the next row of tiles reads.
         const int64_t asked = cut(next_rows, to - from, p - from);
         source.prefetch(next + asked, cut(next_rows, to - from, p - from + 1) - asked);
-        finish(row, next - row, first_panel + p, right + p * depth * kTileColumns<C>);
+        finish(row, next - row, first_panel + p, scratch.right + p * size);
       }
     }
   }
@@ -89,17 +81,12 @@ struct FinishedProduct {
       const Clamp<C> clamp(product.p.activation);
       if (clamp.exact) {
         C* out = product.out + row * product.columns + column;
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t c = 0; c < count; c += kVector<C>) prefetch_to_write(out + r * product.columns + c);
-        }
         const C* bias = product.bias == nullptr ? nullptr : product.bias + column;
-        multiply_for<C>(rows, count)(left, left_step, factors, depth, false,
-                                     TileRows<C>(out, product.columns, bias, clamp, count));
-        return;
+        return scratch.multiply(rows, count, factors, out, product.columns, bias, clamp);
       }
     }
-    multiply_for<C>(rows, count)(left, left_step, factors, depth, false, TileRows<C>(tile));
-    product.store(row, rows, column, count, tile);
+    scratch.multiply(rows, count, factors);
+    product.store(row, rows, column, count, scratch.tile);
   }
 };
 

@@ -9,8 +9,8 @@ namespace visionops::VISIONOPS_ISA {
 
 constexpr int64_t kLine = 64;  // bytes
 
-// Written in assembly on x86: calls of a function whose only effect is the
-// compiler's own prefetch are dropped, and the one for writing needs a flag that no instruction set here has.
+// Written in assembly on x86: calls of a function whose only effect is the compiler's own prefetch are dropped, and the
+// one for writing needs a flag that no instruction set here has.
 
 /// Asks the second cache for a line.
 static inline void prefetch_line(const void* at) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstring>
-#include <limits>
 
 #include "conv/activation.h"
 
@@ -58,22 +57,17 @@ static inline void activate_values(Activation activation, C* values, int64_t cou
   activate(values, sizeof(C) == sizeof(float) ? DType::f32 : DType::f64, activation, 0, count);
 }
 
-/// The activations that cut off at either end, or at none. Passed by value: behind a reference its ends would be read
-/// again after each store.
+/// The bounds of an activation, for vectors. Passed by value: behind a reference they would be read again after each
+/// store.
 template <class C>
-struct Clamp {
-  C low, high;
-  bool exact;  // the activation is that, or none
+struct Clamp : Bounds<C> {
+  bool exact;  // they are all of it
 
-  explicit Clamp(Activation activation)
-      : low(activation == Activation::relu || activation == Activation::relu6 ? C(0)
-                                                                              : -std::numeric_limits<C>::infinity()),
-        high(activation == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()),
-        exact(activation == Activation::none || activation == Activation::relu || activation == Activation::relu6) {}
+  explicit Clamp(Activation activation) : Bounds<C>(activation), exact(is_bounds(activation)) {}
 
   // Written so that a NaN goes through.
   Vector<C> operator()(Vector<C> value) const {
-    const Vector<C> least = Vector<C>{} + low, most = Vector<C>{} + high;
+    const Vector<C> least = Vector<C>{} + this->low, most = Vector<C>{} + this->high;
     value = value < least ? least : value;
     return value > most ? most : value;
   }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstring>
-#include <limits>
 
 #include "norm/batch_norm_walk.h"
 
@@ -80,21 +79,6 @@ inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
 }
 
 // What follows is compiled once for float and once for double, whatever the type of the elements: hence no inlining.
-
-/// Values that an activation leaves as they are; others become the nearer bound.
-template <class C>
-struct Bounds {
-  C low, high;
-
-  explicit Bounds(Activation a)
-      : low(a == Activation::relu || a == Activation::relu6 ? C(0) : -std::numeric_limits<C>::infinity()),
-        high(a == Activation::relu6 ? C(6) : std::numeric_limits<C>::infinity()) {}
-};
-
-/// Whether its bounds are all of an activation.
-constexpr bool is_bounds(Activation a) {
-  return a == Activation::none || a == Activation::relu || a == Activation::relu6;
-}
 
 template <int kStep, class C>
 [[gnu::noinline]] void scaled(const C* __restrict x, const C* __restrict residual, const Coefficients<C>& by,
