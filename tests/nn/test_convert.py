@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks import Block, ResNet18
-from visionops.nn import BatchNorm2d, convert
+from visionops.nn import BatchNorm2d, Conv2d, convert
 
 
 class Net(nn.Module):
@@ -75,11 +75,17 @@ def test_a_resnet_infers_as_before() -> None:
     theirs = ResNet18(width=8, classes=5)
     theirs(torch.randn(4, 3, 64, 64))  # moves the running estimates
     ours = copy.deepcopy(theirs.eval())
-    what = dict(convert(ours).swapped)
+    report = convert(ours)
+    what = dict(report.swapped)
     assert what["bn1"] == "into the convolution before it"
+    assert what["conv1"] == "Conv2d with relu"
+    assert what["layers.1.0.downsample.0"] == "Conv2d"
     assert what["layers.1.0.downsample.1"] == "into the convolution before it"
     assert what["layers.1.0.bn2"] == "BatchNorm2d with residual and relu"
+    assert len(what) == 20 + 20 + 1
+    assert report.left == []
     assert isinstance(ours.bn1, nn.Identity)
+    assert convert(ours).swapped == []  # nothing is left to do
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     expected = theirs.double()(x)
     # With gradients, and without, where convolutions' results are overwritten; twice, for that must spare what stays.
@@ -87,6 +93,52 @@ def test_a_resnet_infers_as_before() -> None:
     with torch.no_grad():
         for _ in range(2):
             torch.testing.assert_close(ours(x), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_what_infers_is_packed() -> None:
+    theirs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 3, 2), nn.Tanh()).eval()
+    ours = copy.deepcopy(theirs)
+    assert convert(ours).swapped == [("0", "Conv2d with relu6"), ("2", "Conv2d")]
+    x = IMAGES.float()
+    for twin in (ours, copy.deepcopy(ours)):
+        assert all(module.packed for module in twin.modules() if isinstance(module, Conv2d))
+        with torch.no_grad():
+            torch.testing.assert_close(twin(x), theirs(x), rtol=1e-5, atol=1e-5)
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"weight: changed after prepack\(\)"):
+        ours(x)
+    with pytest.raises(RuntimeError, match=r"train: .* call unpack\(\) first"):
+        ours.train()
+    # What trains, stays.
+    trained = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    assert convert(trained).swapped == []
+    assert type(trained[0]) is nn.Conv2d
+
+
+def test_convolutions_that_stay_as_they_are() -> None:
+    pruned = nn.Conv2d(3, 4, 3)
+    pruned.register_forward_pre_hook(lambda module, args: None)
+    around = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+    theirs = nn.Sequential(pruned, around, nn.BatchNorm2d(4), nn.ReLU()).eval()
+    ours = copy.deepcopy(theirs)
+    report = convert(ours)
+    assert report.swapped == [("2", "into the convolution before it")]
+    assert report.left == [
+        ("0", "Conv2d: a hook before it may change its weight"),
+        ("1", "Conv2d: its padding mode is circular"),
+    ]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(IMAGES.float()), theirs(IMAGES.float()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_convolution_that_was_packed_before_keeps_what_it_does() -> None:
+    packed = Conv2d(3, 4, 3).eval()
+    packed.prepack()
+    theirs = nn.Sequential(packed, nn.BatchNorm2d(4), nn.ReLU()).eval()
+    ours = copy.deepcopy(theirs)
+    assert convert(ours).swapped == [("1", "BatchNorm2d with relu")]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(IMAGES.float()), theirs(IMAGES.float()), rtol=1e-5, atol=1e-5)
 
 
 def test_inference_overwrites_only_what_a_convolution_made() -> None:

@@ -25,12 +25,14 @@ class Conv2d(nn.Conv2d):
     torch.Size([1, 8, 5, 5])
     """
 
+    activation: str | None = None
+    packed: PackedConv2d | None = None
+
     def __init__(self, *args: Any, activation: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _check.one_of("padding_mode", self.padding_mode, ("zeros",))
         _check.one_of("activation", activation, ACTIVATIONS)
         self.activation = activation
-        self.packed: PackedConv2d | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) or (C, H, W) to the result of the convolution.

@@ -1,4 +1,4 @@
-"""What follows a norm in a traced forward, and its replacement by the norm's own addition and activation."""
+"""What follows a norm or a convolution in a traced forward, and how these take it in: addition, activation, norm."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from visionops._op import needs_autograd
+from visionops.nn.conv2d import Conv2d
 from visionops.nn.norm import BatchNorm2d
 from visionops.norm import fold_batch_norm
 
@@ -36,33 +37,42 @@ _METHODS = {"relu": "relu", "relu_": "relu"}
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
 
+def takes_in(module: nn.Module) -> bool:
+    """Whether it has a pass of its own that could do what follows: a convolution only until it is packed."""
+    if type(module) is Conv2d:
+        return module.activation is None and module.packed is None and not module.training
+    return type(module) is BatchNorm2d and module.activation is None
+
+
 def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, str]:
-    """Rewrite the graph of a module's forward; by id of each norm concerned, what it became.
+    """Rewrite the graph of a module's forward; by id of each norm and convolution concerned, what it became.
 
     `calls` counts by id how often each module is called in the whole network.
     """
     done = {}
     for node in list(graph.nodes):
-        norm = _called(module, node)
-        if type(norm) is not BatchNorm2d or norm.activation is not None or not _alone(norm, node, calls):
+        called = _called(module, node)
+        if called is None or not takes_in(called) or not _alone(called, node, calls):
             continue
-        addition = _addition_after(node)
+        addition = _addition_after(node) if isinstance(called, BatchNorm2d) else None
+        if isinstance(called, BatchNorm2d) and addition is None and _folds(module, node, called, calls):
+            done[id(called)] = "into the convolution before it"
+            node = _fold(module, graph, node, called)
+            called = module.get_submodule(str(node.target))
+            if not takes_in(called):
+                continue
         last = addition or node
         activated = _only_user(last)
         name = None if activated is None else _activation(module, activated)
-        if addition is None and _folds(module, node, norm, calls):
-            _fold(module, graph, node, norm)
-            done[id(norm)] = "into the convolution before it"
-            continue
         if name is not None:
             last = activated
         if last is node:
             continue
-        norm.activation = name
+        called.activation = name  # type: ignore[assignment]
         replacement = node
         if addition is not None:
             other = addition.args[1] if addition.args[0] is node else addition.args[0]
-            function = with_residual_in_place if _owns_its_input(module, node, norm) else with_residual
+            function = with_residual_in_place if _owns_its_input(module, node) else with_residual
             with graph.inserting_before(last):
                 replacement = graph.call_function(function, (graph.get_attr(str(node.target)), node.args[0], other))
         last.replace_all_uses_with(replacement)
@@ -70,7 +80,7 @@ def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, s
             if step is not None:
                 graph.erase_node(step)
         parts = [part for part in ("residual" if addition else None, name) if part]
-        done[id(norm)] = f"BatchNorm2d with {' and '.join(parts)}"
+        done[id(called)] = f"{type(called).__name__} with {' and '.join(parts)}"
     return done
 
 
@@ -141,10 +151,15 @@ def _activation(module: nn.Module, node: fx.Node) -> str | None:
     return _MODULES.get(type(called))
 
 
-def _owns_its_input(module: nn.Module, node: fx.Node, norm: BatchNorm2d) -> bool:
-    """Whether the norm is there to infer, and what it reads is new from a convolution, seen by nobody else."""
+def _is_convolution(module: nn.Module) -> bool:
+    return type(module) in (Conv2d, nn.Conv2d)
+
+
+def _owns_its_input(module: nn.Module, node: fx.Node) -> bool:
+    """Whether the norm called is there to infer, and what it reads is new from a convolution, seen by nobody else."""
     convolution = _called(module, node.all_input_nodes[0])
-    return not norm.training and type(convolution) is nn.Conv2d and not _has_hooks(convolution)
+    new = convolution is not None and _is_convolution(convolution) and not _has_hooks(convolution)
+    return new and not module.get_submodule(str(node.target)).training
 
 
 def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, calls: Counter[int]) -> bool:
@@ -153,10 +168,15 @@ def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, calls: Counter[i
     if norm.training or norm.running_mean is None or not isinstance(before, fx.Node) or len(before.users) != 1:
         return False
     convolution = _called(module, before)
-    return type(convolution) is nn.Conv2d and not convolution.training and _alone(convolution, before, calls)
+    if convolution is None or not _is_convolution(convolution) or convolution.training:
+        return False
+    # What is packed or has its activation already is done before the norm.
+    plain = type(convolution) is nn.Conv2d or takes_in(convolution)
+    return plain and _alone(convolution, before, calls)
 
 
-def _fold(module: nn.Module, graph: fx.Graph, node: fx.Node, norm: BatchNorm2d) -> None:
+def _fold(module: nn.Module, graph: fx.Graph, node: fx.Node, norm: BatchNorm2d) -> fx.Node:
+    """Take the norm into the convolution before it, whose node is returned."""
     before = node.all_input_nodes[0]
     convolution = module.get_submodule(str(before.target))
     assert isinstance(convolution, nn.Conv2d)
@@ -173,3 +193,4 @@ def _fold(module: nn.Module, graph: fx.Graph, node: fx.Node, norm: BatchNorm2d) 
     graph.erase_node(node)
     parent, _, name = str(node.target).rpartition(".")
     setattr(module.get_submodule(parent), name, nn.Identity())
+    return before
