@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, peers, report
+from benchmarks import machine, peers, processes, report
 from benchmarks.row import Record
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def main() -> int:
     described = machine.describe(options.threads)
     if described["load"] > BUSY:
         console.print(f"[yellow]load {described['load']}: a thread without a core makes everyone wait for it[/yellow]")
-    records, code, said = _run(options, console)
+    records, code, said = _repeat(options) if options.processes > 1 else _run(options, console)
     # A run that was interrupted leaves the last figures alone.
     if not records or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         console.print(said, markup=False)
@@ -72,12 +72,20 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("filter", nargs="?", default="", help="only the rows whose name contains this")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every library")
+    parser.add_argument("--processes", type=int, default=1, help="measure in so many, and report each row's median one")
     parser.add_argument("--quick", action="store_true", help="a minute: few rounds, no torch.compile, no slow peers")
     parser.add_argument("--output", type=Path, help="default: benchmarks/, or build/benchmarks/ of a part of the suite")
     options = parser.parse_args()
     # A part must not replace the figures of the whole.
     options.output = options.output or (PARTIAL if options.quick or options.filter else HERE)
     return options
+
+
+def _repeat(options: argparse.Namespace) -> tuple[list[Record], int, str]:
+    """As _run, in processes of their own."""
+    arguments = [options.filter] + ["--quick"] * options.quick
+    runs, code = processes.repeat(arguments, options.threads, options.processes)
+    return processes.middle(runs), code, ""
 
 
 def _run(options: argparse.Namespace, console: Console) -> tuple[list[Record], int, str]:
