@@ -46,9 +46,8 @@ def rows() -> list[Row]:
         forms = {"": (None, 0.98), "-native": ("native", 0.9), "-prepacked": ("prepacked", 1.1)}
         for name, layer in RESNET50.items():
             for suffix, (form, asked) in forms.items():
-                if batch == 1 or form != "prepacked":
-                    family = f"CONV-R50-N{batch}{suffix}"
-                    add(family, f"CONV-R50-{name}-N{batch}{suffix}", asked, partial(_layer, form, batch, *layer))
+                family = f"CONV-R50-N{batch}{suffix}"
+                add(family, f"CONV-R50-{name}-N{batch}{suffix}", asked, partial(_layer, form, batch, *layer))
             if layer[3] > 1:
                 make = partial(_layer, "native", batch, *layer, unfolded=True)
                 add(f"CONV-R50-N{batch}-unfold", f"CONV-R50-{name}-N{batch}-unfold", 1.8, make)

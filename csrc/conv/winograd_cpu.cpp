@@ -2,6 +2,7 @@
 #include "conv/winograd.h"
 
 #include "conv/product.h"
+#include "conv/winograd_channels.h"
 #include "conv/winograd_tiles.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -56,6 +57,7 @@ struct Blocks {
   int64_t items() const { return count * rows; }
 
   void transform(const TileRun* runs, int found, float* points) const {
+    if (p.channels_last && p.in_channels >= kVector<float>) return transform_channels<kLanes>(p, runs, found, points);
 #if defined(__AVX512F__)
     if (!p.channels_last) return transform_planes<kLanes>(p, runs, found, points);
 #endif
@@ -66,6 +68,7 @@ struct Blocks {
     float* points = scratch;  // (16, in_channels, kLanes) of a block
     float* products = points + kPoints * p.in_channels * kLanes;
     TileRun runs[kLanes];
+    TileResults<kLanes> results[parts(kTileRows, kVector<float>) * kVector<float>] = {};
     int found = 0;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t block = item / rows, row = item % rows;
@@ -83,16 +86,22 @@ struct Blocks {
                  products + point * kTileRows * kLanes);
       }
       for (int64_t c = 0; c < channels; ++c) {
-        transform_products<kLanes>(p, runs, found, channel + c, products + c * kLanes, kTileRows * kLanes);
+        transform_products<kLanes>(p, channel + c, products + c * kLanes, kTileRows * kLanes, results[c]);
+        if (!p.channels_last) store_plane<kLanes>(p, runs, found, channel + c, results[c]);
       }
+      if (p.channels_last) store_channels<kLanes>(p, runs, found, channel, channels, results);
     }
   }
 };
 
+/// Values of a point in the scratch, channels times lanes: for short vectors as many, since every block of tiles reads
+/// all filters.
+constexpr int64_t kPointValues = 16 * kMostWinogradChannels;
+
 /// Calls f with the blocks of a problem: as many lanes as the points' share of the scratch permits and tiles fill.
 template <class F>
 void visit_blocks(const WinogradProblem& p, F&& f) {
-  if (p.in_channels * 2 <= kMostWinogradChannels && tiles_of(p) > kVector<float>) {
+  if (p.in_channels * 2 * kVector<float> <= kPointValues && tiles_of(p) > kVector<float>) {
     f(Blocks<2>(p));
   } else {
     f(Blocks<1>(p));
@@ -119,9 +128,7 @@ void winograd_filters(const float* weight, int64_t out_channels, int64_t in_chan
   }
 }
 
-int64_t winograd_scratch_bytes() {
-  return sizeof(float) * kPoints * kVector<float> * (kMostWinogradChannels + 2 * kTileRows);
-}
+int64_t winograd_scratch_bytes() { return sizeof(float) * kPoints * (kPointValues + 2 * kVector<float> * kTileRows); }
 
 int64_t winograd_items(const WinogradProblem& problem) {
   int64_t items = 0;

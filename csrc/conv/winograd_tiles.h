@@ -77,17 +77,21 @@ static inline void copy_pixels(const float* row, int64_t step, int64_t x, int64_
   for (int64_t i = end; i < count; ++i) to[i] = 0;
 }
 
-/// One row of a vector of tiles times B, with B' = (1 0 -1 0, 0 1 1 0, 0 -1 1 0, 0 1 0 -1). The pixels of the row are
-/// a and b; c and d are those two further on.
-static inline void transform_row(Vector<float> a, Vector<float> b, Vector<float> c, Vector<float> d,
-                                 Vector<float> (&to)[kSide]) {
-  using Order = std::make_integer_sequence<int, kVector<float>>;
-  const Vector<float> first = every_other<0>(a, b, Order{}), second = every_other<1>(a, b, Order{});
-  const Vector<float> third = every_other<0>(c, d, Order{}), fourth = every_other<1>(c, d, Order{});
+/// One row of a tile, its four columns, times B, with B' = (1 0 -1 0, 0 1 1 0, 0 -1 1 0, 0 1 0 -1).
+static inline void multiply_row(Vector<float> first, Vector<float> second, Vector<float> third, Vector<float> fourth,
+                                Vector<float> (&to)[kSide]) {
   to[0] = first - third;
   to[1] = second + third;
   to[2] = third - second;
   to[3] = second - fourth;
+}
+
+/// The same for a vector of neighbouring tiles. The pixels of the row are a and b; c and d are those two further on.
+static inline void transform_row(Vector<float> a, Vector<float> b, Vector<float> c, Vector<float> d,
+                                 Vector<float> (&to)[kSide]) {
+  using Order = std::make_integer_sequence<int, kVector<float>>;
+  multiply_row(every_other<0>(a, b, Order{}), every_other<1>(a, b, Order{}), every_other<0>(c, d, Order{}),
+               every_other<1>(c, d, Order{}), to);
 }
 
 /// The same down the columns: of rows[i][j], row i of the tiles at column j, to point (i, j), `stride` values apart.
@@ -186,40 +190,42 @@ static void transform_planes(const WinogradProblem& p, const TileRun* runs, int 
 
 #endif
 
-/// Writes the two rows of pixels of the runs' tiles into one output channel.
+/// Two rows of pixels of a block of tiles, of one output channel; vectors are read beyond them.
 template <int kLanes>
-static inline void store_results(const WinogradProblem& p, const TileRun* runs, int count, int64_t channel,
-                                 const float (&results)[2][2 * kLanes]) {
-  const int64_t step = p.channels_last ? p.out_channels : 1, plane = p.out_height * p.out_width;
+struct TileResults {
+  alignas(64) float rows[2][2 * kLanes + kVector<float>];
+};
+
+/// Writes the two rows of pixels of the runs' tiles into one output channel, a plane.
+template <int kLanes>
+static inline void store_plane(const WinogradProblem& p, const TileRun* runs, int count, int64_t channel,
+                               const TileResults<kLanes>& results) {
+  const int64_t plane = p.out_height * p.out_width;
   for (int r = 0; r < count; ++r) {
     const TileRun& run = runs[r];
     const int64_t rest = p.out_width - 2 * run.x, pixels = 2 * run.count < rest ? 2 * run.count : rest;
-    float* image = p.out + run.image * p.out_channels * plane + (p.channels_last ? channel : channel * plane);
+    float* image = p.out + (run.image * p.out_channels + channel) * plane;
     for (int i = 0; i < 2 && 2 * run.y + i < p.out_height; ++i) {
-      float* to = image + ((2 * run.y + i) * p.out_width + 2 * run.x) * step;
-      const float* from = results[i] + 2 * run.lane;
+      float* to = image + (2 * run.y + i) * p.out_width + 2 * run.x;
 #if defined(__AVX512F__)
-      if (step == 1) {
-        for (int first = 2 * run.lane & ~15; first < 2 * run.lane + pixels; first += 16) {
-          const int64_t at = first - 2 * run.lane;
-          _mm512_mask_storeu_ps(to + at, static_cast<__mmask16>(bits(-at, pixels - at)),
-                                _mm512_load_ps(results[i] + first));
-        }
-        continue;
+      for (int first = 2 * run.lane & ~15; first < 2 * run.lane + pixels; first += 16) {
+        const int64_t at = first - 2 * run.lane;
+        _mm512_mask_storeu_ps(to + at, static_cast<__mmask16>(bits(-at, pixels - at)),
+                              _mm512_load_ps(results.rows[i] + first));
       }
+#else
+      for (int64_t x = 0; x < pixels; ++x) to[x] = results.rows[i][2 * run.lane + x];
 #endif
-      for (int64_t x = 0; x < pixels; ++x) to[x * step] = from[x];
     }
   }
 }
 
-/// Writes activation(A' products A + bias) of one output channel at the tiles of the runs, with A' = (1 1 1 0,
-/// 0 1 -1 -1). Of the 16 products, kLanes each, the next begins `stride` further on.
+/// results = activation(A' products A + bias) of one output channel, with A' = (1 1 1 0, 0 1 -1 -1). Of the 16
+/// products, kLanes each, the next begins `stride` further on.
 template <int kLanes>
-static void transform_products(const WinogradProblem& p, const TileRun* runs, int count, int64_t channel,
-                               const float* products, int64_t stride) {
+static void transform_products(const WinogradProblem& p, int64_t channel, const float* products, int64_t stride,
+                               TileResults<kLanes>& results) {
   using Order = std::make_integer_sequence<int, kVector<float>>;
-  alignas(64) float results[2][2 * kLanes];
   const float bias = p.bias == nullptr ? 0 : p.bias[channel];
 #pragma GCC unroll 2
   for (int lane = 0; lane < kLanes; lane += kVector<float>) {
@@ -236,18 +242,18 @@ static void transform_products(const WinogradProblem& p, const TileRun* runs, in
     for (int i = 0; i < 2; ++i) {
       const Vector<float> even = rows[i][0] + rows[i][1] + rows[i][2] + bias;
       const Vector<float> odd = rows[i][1] - rows[i][2] - rows[i][3] + bias;
-      store<float>(interleave<float, 0>(even, odd, Order{}), results[i] + 2 * lane);
-      store<float>(interleave<float, kVector<float> / 2>(even, odd, Order{}), results[i] + 2 * lane + kVector<float>);
+      float* to = results.rows[i] + 2 * lane;
+      store<float>(interleave<float, 0>(even, odd, Order{}), to);
+      store<float>(interleave<float, kVector<float> / 2>(even, odd, Order{}), to + kVector<float>);
     }
   }
   visit_activation(p.activation, [&](auto tag) {
     constexpr Activation activation = decltype(tag)::activation;
     if constexpr (activation == Activation::none) return;
-    for (auto& row : results) {
-      for (float& value : row) value = activated<activation>(value);
+    for (auto& row : results.rows) {
+      for (int i = 0; i < 2 * kLanes; ++i) row[i] = activated<activation>(row[i]);
     }
   });
-  store_results<kLanes>(p, runs, count, channel, results);
 }
 
 }  // namespace visionops::VISIONOPS_ISA
