@@ -1,8 +1,9 @@
-"""Rows of `visionops.nn.convert`: a ResNet-18 as torch has it and converted, a training step and inference."""
+"""Rows of `visionops.nn.convert`: networks as torch has them and converted, a training step and inference."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import visionops
+from benchmarks import peers
 from benchmarks.row import Row, Workload
 from networks import ResNet18
 
+# Of torchvision, where it is installed: residual, depthwise, concatenated and plain.
+MODELS = ("resnet50", "mobilenet_v3_large", "densenet121", "vgg11_bn")
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 # Of the norm of an output or a gradient: where a rounding takes a value across relu's kink, a gradient jumps.
 TOLERANCE = 1e-2
@@ -24,22 +28,24 @@ def rows() -> list[Row]:
     for layout in LAYOUTS:
         for what, least in (("train", 1.07), ("eval", 1.15)):
             asked = {"torch": least} if layout == "NCHW" else {}
-            found.append(Row(f"CONVERT-ResNet18-{what}-{layout}", partial(_convert, what, layout), asked))
+            found.append(Row(f"CONVERT-ResNet18-{what}-{layout}", partial(_convert, ResNet18, 8, what, layout), asked))
+        for name in MODELS if peers.TORCHVISION else ():
+            make = partial(getattr(peers.TORCHVISION.models, name), weights=None)
+            found.append(Row(f"CONVERT-{name}-eval-{layout}", partial(_convert, make, 1, "eval", layout)))
     return found
 
 
-def _convert(what: str, layout: str) -> Workload:
-    """Eight images of 224 x 224."""
+def _convert(make: Callable[[], nn.Module], batch: int, what: str, layout: str) -> Workload:
+    """Images of 224 x 224."""
     torch.manual_seed(0)
-    x = torch.randn(8, 3, 224, 224).contiguous(memory_format=LAYOUTS[layout])
-    theirs = ResNet18().to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
-    theirs(x)  # moves the running estimates
+    x = torch.randn(batch, 3, 224, 224).contiguous(memory_format=LAYOUTS[layout])
+    theirs = make().to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    theirs(torch.randn(4, 3, 224, 224))  # moves the running estimates
     theirs.train(what == "train")
     ours = copy.deepcopy(theirs)
     visionops.nn.convert(ours)
     call = step if what == "train" else infer
-    peers: dict[str, Any] = {"torch": partial(call, theirs, x)}
-    return Workload(partial(call, ours, x), peers, partial(_gate, call, ours, theirs, x))
+    return Workload(partial(call, ours, x), {"torch": partial(call, theirs, x)}, partial(_gate, call, ours, theirs, x))
 
 
 def step(model: nn.Module, x: Tensor) -> Tensor:
