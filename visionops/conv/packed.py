@@ -40,11 +40,9 @@ class PackedConv2d:
     Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, F(2 x 2, 3 x 3).
     """
 
-    def __init__(
-        self, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, activation: str | None
-    ) -> None:
-        """The arguments of `conv2d`, but for the input and the bias."""
-        self._arguments = weight, stride, padding, dilation, groups, activation
+    def __init__(self, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> None:
+        """The arguments of `conv2d`, but for the input, the bias and the activation."""
+        self._arguments = weight, stride, padding, dilation, groups
         self._weight, self._writes, self._dtype = weight, _writes(weight), weight.dtype
         kernel, strides, gaps = (
             list(weight.shape[2:]),
@@ -57,15 +55,15 @@ class PackedConv2d:
             gaps[side] * (kernel[side] - 1) + 1 - around[2 * side] - around[2 * side + 1] for side in range(2)
         )
         self.filters = _transformed(weight) if (kernel, strides, gaps, groups) == ([3, 3], [1, 1], [1, 1], 1) else None
-        self._rest: tuple[Any, ...] = strides, around, gaps, groups, ACTIVATIONS[activation]
+        self._rest: tuple[Any, ...] = strides, around, gaps, groups
         backend = preferred(weight, weight, groups) or "native"
         if self.filters is not None:
-            self._rest = weight.shape[0], around, ACTIVATIONS[activation]
+            self._rest = weight.shape[0], around
             backend = "winograd_native"
         # Whether a gradient is asked for is known before: it needs no Op to choose.
         self._operation = getattr(torch.ops.visionops, f"conv2d_{backend}").default if _runs_here(weight) else None
 
-    def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor | None:
         """The result for a batch of images; None where `conv2d` has to do it: with a gradient, or say what is wrong.
 
         Raises:
@@ -80,7 +78,8 @@ class PackedConv2d:
             return None
         if self._operation is None or needs_autograd((input, weight, bias)):
             return None
-        out: Tensor = self._operation(input, weight if self.filters is None else self.filters, bias, *self._rest)
+        filters = weight if self.filters is None else self.filters
+        out: Tensor = self._operation(input, filters, bias, *self._rest, ACTIVATIONS[activation])
         return out
 
     def __reduce__(self) -> Any:

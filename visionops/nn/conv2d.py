@@ -40,9 +40,13 @@ class Conv2d(nn.Conv2d):
         Raises:
             RuntimeError: the weight is not what `prepack` saw.
         """
+        return self.activated(input, self.activation)
+
+    def activated(self, input: Tensor, activation: str | None) -> Tensor:
+        """As forward, with another activation."""
         # A traced graph has the weight: what is packed is for one machine's instructions.
         if self.packed is not None and not torch.compiler.is_compiling():
-            out = self.packed(input, self.weight, self.bias)
+            out = self.packed(input, self.weight, self.bias, activation)
             if out is not None:
                 return out
         return conv2d(
@@ -53,7 +57,7 @@ class Conv2d(nn.Conv2d):
             self.padding,  # type: ignore[arg-type]
             self.dilation,  # type: ignore[arg-type]
             self.groups,
-            activation=self.activation,
+            activation=activation,
         )
 
     def prepack(self) -> None:
@@ -67,8 +71,7 @@ class Conv2d(nn.Conv2d):
         """
         if self.training:
             raise RuntimeError("prepack: expected a module in eval mode, got one in training mode")
-        window = self.stride, self.padding, self.dilation, self.groups
-        self.packed = PackedConv2d(self.weight, *window, self.activation)
+        self.packed = PackedConv2d(self.weight, self.stride, self.padding, self.dilation, self.groups)
 
     def unpack(self) -> None:
         """Forget what `prepack` made."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import MethodType
 from typing import Any
 
 from torch import fx, nn
 
+from visionops._op import FLOATING
 from visionops.nn.conv2d import Conv2d
+from visionops.nn.forwards import UnfollowableError, check_forward
 from visionops.nn.norm import BatchNorm2d
 from visionops.nn.patterns import fuse, takes_in
 from visionops.nn.pool import AvgPool2d, MaxPool2d
+from visionops.nn.rewritten import is_rewritten, rewrite
 
 # A module of the first class becomes one of the second, which has its attributes, parameters and hooks and all.
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
@@ -50,15 +53,18 @@ def convert(model: nn.Module) -> Conversion:
       buffers and hooks: an optimizer that holds them goes on.
     - `torch.nn.MaxPool2d` and `torch.nn.AvgPool2d` likewise.
     - Where a module's own forward sends the norm's output to an addition, an activation or both, and nowhere else,
-      they are done in the norm's pass.
-    - Of a network in eval mode, every `torch.nn.Conv2d` becomes a `visionops.nn.Conv2d` and is packed, as its
-      `prepack` says: 3 x 3 filters take their memory two to three times, and the weights are not to change. Where a
-      norm follows a convolution and no addition follows it, the convolution takes the norm into its weights, and the
-      norm is gone: such a network is for inference. The activation that follows is done in the convolution's pass.
-      Where an addition follows the norm, what the convolution returned is overwritten, unless a gradient is asked for.
+      that forward has them done in the norm's pass. Called from elsewhere the norm is what it was.
+    - Of a network that is in eval mode as a whole, every `torch.nn.Conv2d` becomes a `visionops.nn.Conv2d` and is
+      packed, as its `prepack` says: 3 x 3 filters take their memory two to three times, and the weights are not to
+      change. Where a norm follows a convolution and no addition follows it, the convolution takes the norm into its
+      weights, and the norm is gone: such a network is for inference. The activation that follows is done in the
+      convolution's pass. Where an addition follows the norm, what the convolution returned is overwritten, unless a
+      gradient is asked for.
 
-    A forward that torch.fx cannot follow, or that depends on the mode, stays as it is, its modules swapped but alone.
-    Outputs and gradients agree with those before to within rounding.
+    A forward stays as it is, its modules swapped but alone, where torch.fx would not see all that it does: where its
+    way depends on the input, on the mode or on chance, where it writes what others see, or enters a context. What it
+    reads of the module but for parameters, buffers and modules stays as it is now. Outputs and gradients agree with
+    those before to within rounding.
 
     Args:
         model: Any network; in training mode unless it will only infer.
@@ -72,36 +78,32 @@ def convert(model: nn.Module) -> Conversion:
     """
     report = Conversion()
     names = {id(module): name for name, module in model.named_modules()}
+    infers = not any(module.training for module in model.modules())
     swapped = []
     for module in model.modules():
         kind = type(module)
-        if reason := _why_left(module):
+        if reason := _why_left(module, infers):
             report.left.append((names[id(module)], f"{kind.__name__}: {reason}"))
-        elif kind in SWAPS and not (kind is nn.Conv2d and module.training):
+        elif kind in SWAPS and (infers or kind is not nn.Conv2d):
             module.__class__ = SWAPS[kind]
             swapped.append(module)
 
     graphs: list[tuple[nn.Module, fx.Graph]] = []
     for module in model.modules():
-        if not any(takes_in(child) for child in module.modules() if child is not module):
+        if is_rewritten(module) or not any(takes_in(child) for child in module.modules() if child is not module):
             continue
         if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
             continue  # these are never called
         try:
             graphs.append((module, graph_of(module)))
-        except UntraceableError as error:
+        except UnfollowableError as error:
             report.left.append((names[id(module)] or "the network", f"{type(module).__name__}: {error}"))
-    calls = Counter(
-        id(module.get_submodule(str(node.target)))
-        for module, graph in graphs
-        for node in graph.nodes
-        if node.op == "call_module"
-    )
+    uses = Counter(id(used) for module, graph in graphs for used in modules_used(module, graph))
     what = {id(module): type(module).__name__ for module in swapped}
     for module, graph in graphs:
-        fused = fuse(module, graph, calls)
+        fused = fuse(module, graph, uses, infers)
         if fused:
-            install(module, graph)
+            rewrite(module, graph)
             what.update(fused)
     for module in swapped:
         if isinstance(module, Conv2d):
@@ -110,21 +112,19 @@ def convert(model: nn.Module) -> Conversion:
     return report
 
 
-def _why_left(module: nn.Module) -> str | None:
+def _why_left(module: nn.Module, infers: bool) -> str | None:
     """Why a module is not swapped, where one might expect it."""
     kind = type(module)
-    if kind is nn.Conv2d and not module.training:
+    if kind is nn.Conv2d and infers:
         if module.padding_mode != "zeros":
             return f"its padding mode is {module.padding_mode}"
+        if module.weight.dtype not in FLOATING:
+            return f"its weight is {module.weight.dtype}"
         if module._forward_pre_hooks:
             return "a hook before it may change its weight"
     if isinstance(module, nn.BatchNorm2d) and kind is not nn.BatchNorm2d and kind not in SWAPS.values():
         return "a class of its own may compute something else"
     return LEFT.get(kind)
-
-
-class UntraceableError(Exception):
-    """Why a forward stays as it is."""
 
 
 class _InPlace(fx.Proxy):
@@ -155,7 +155,8 @@ class _OneLevel(fx.Tracer):
 def graph_of(module: nn.Module) -> fx.Graph:
     """The steps of a module's forward, which are the same in training and eval."""
     if "forward" in vars(module):
-        raise UntraceableError("its forward was replaced")
+        raise UnfollowableError("its forward was replaced")
+    check_forward(module)
     before, graphs = dict(vars(module)), []
     try:
         for mode in (True, False):
@@ -163,23 +164,24 @@ def graph_of(module: nn.Module) -> fx.Graph:
             graphs.append(_OneLevel().trace(module))
     except Exception as error:  # of any kind: it is the network's own code that runs
         message = str(error).splitlines()
-        raise UntraceableError(f"torch.fx cannot follow its forward: {message[0] if message else error!r}") from error
+        raise UnfollowableError(f"torch.fx cannot follow its forward: {message[0] if message else error!r}") from error
     finally:
         # A forward may leave what it was traced with in the module.
         after = vars(module) | {"training": before["training"]}
         vars(module).clear()
         vars(module).update(before)
     if any(after.get(name) is not value for name, value in before.items()) or after.keys() != before.keys():
-        raise UntraceableError("its forward changes the module")
+        raise UnfollowableError("its forward changes the module")
     first, second = (graph.python_code("self").src for graph in graphs)
     if first != second:
-        raise UntraceableError("its forward depends on the mode")
+        raise UnfollowableError("its forward depends on the mode")
     return graphs[0]
 
 
-def install(module: nn.Module, graph: fx.Graph) -> None:
-    """Make a graph the forward of this one object."""
-    code = graph.python_code("self")
-    namespace = dict(code.globals)
-    exec(compile(code.src, f"<forward of a converted {type(module).__name__}>", "exec"), namespace)
-    module.forward = MethodType(namespace["forward"], module)
+def modules_used(module: nn.Module, graph: fx.Graph) -> Iterator[nn.Module]:
+    """The modules that a forward calls or reads parameters of, as often as it does."""
+    for node in graph.nodes:
+        if node.op == "call_module":
+            yield module.get_submodule(str(node.target))
+        if node.op == "get_attr":
+            yield module.get_submodule(str(node.target).rpartition(".")[0])

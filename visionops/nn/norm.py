@@ -55,6 +55,10 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
         """Normalise, add and activate (B, C, H, W)."""
         return self.normalised(input, residual, self.activation)
 
+    def activated(self, input: Tensor, activation: str | None) -> Tensor:
+        """As forward, with another activation."""
+        return self.normalised(input, None, activation)
+
     def normalised(
         self, input: Tensor, residual: Tensor | None, activation: str | None, *, in_place: bool = False
     ) -> Tensor:

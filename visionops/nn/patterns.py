@@ -35,32 +35,31 @@ _MODULES: dict[type[nn.Module], str] = {
 _CALLED = {function: name for name, function in FUNCTIONS.items() if name} | {torch.relu: "relu"}
 _METHODS = {"relu": "relu", "relu_": "relu"}
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_IN_PLACE = {name for name in dir(operator) if name.startswith("i") and f"__{name}__" in dir(operator)}
 
 
 def takes_in(module: nn.Module) -> bool:
-    """Whether it has a pass of its own that could do what follows: a convolution only until it is packed."""
-    if type(module) is Conv2d:
-        return module.activation is None and module.packed is None and not module.training
-    return type(module) is BatchNorm2d and module.activation is None
+    """Whether it has a pass of its own that could do what follows."""
+    return type(module) in (BatchNorm2d, Conv2d) and module.activation is None
 
 
-def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, str]:
+def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -> dict[int, str]:
     """Rewrite the graph of a module's forward; by id of each norm and convolution concerned, what it became.
 
-    `calls` counts by id how often each module is called in the whole network.
+    `uses` counts by id how often each module is used in the whole network; `infers` says whether that is in eval mode.
     """
     done = {}
     for node in list(graph.nodes):
         called = _called(module, node)
-        if called is None or not takes_in(called) or not _alone(called, node, calls):
+        if called is None or not takes_in(called) or not _is_plain(called, node):
             continue
-        addition = _addition_after(node) if isinstance(called, BatchNorm2d) else None
-        if isinstance(called, BatchNorm2d) and addition is None and _folds(module, node, called, calls):
+        if infers and isinstance(called, BatchNorm2d) and _folds(module, node, called, uses):
             done[id(called)] = "into the convolution before it"
             node = _fold(module, graph, node, called)
             called = module.get_submodule(str(node.target))
             if not takes_in(called):
                 continue
+        addition = _addition_after(module, node) if isinstance(called, BatchNorm2d) else None
         last = addition or node
         activated = _only_user(last)
         name = None if activated is None else _activation(module, activated)
@@ -68,15 +67,18 @@ def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, s
             last = activated
         if last is node:
             continue
-        called.activation = name  # type: ignore[assignment]
-        replacement = node
-        if addition is not None:
-            other = addition.args[1] if addition.args[0] is node else addition.args[0]
-            function = with_residual_in_place if _owns_its_input(module, node) else with_residual
-            with graph.inserting_before(last):
-                replacement = graph.call_function(function, (graph.get_attr(str(node.target)), node.args[0], other))
+        with graph.inserting_before(last if addition else node):
+            arguments: list[Any] = [graph.get_attr(str(node.target)), node.args[0]]
+            function: Any = with_activation
+            if addition is not None:
+                arguments.append(addition.args[1] if addition.args[0] is node else addition.args[0])
+                function = with_residual
+                if infers and _convolution_before(module, node) is not None:
+                    arguments.append(graph.get_attr(str(node.all_input_nodes[0].target)))
+                    function = with_residual_in_place
+            replacement = graph.call_function(function, (*arguments, name))
         last.replace_all_uses_with(replacement)
-        for step in {last: None, addition: None, node if addition else None: None}:
+        for step in {last: None, addition: None, node: None}:
             if step is not None:
                 graph.erase_node(step)
         parts = [part for part in ("residual" if addition else None, name) if part]
@@ -84,32 +86,39 @@ def fuse(module: nn.Module, graph: fx.Graph, calls: Counter[int]) -> dict[int, s
     return done
 
 
-def with_residual(norm: BatchNorm2d, input: Tensor, other: Any) -> Tensor:
-    """What a norm, an addition and the norm's activation do: in one pass unless the addition broadcasts the input."""
-    if _is_alike(other, input):
-        return norm(input, residual=other)  # type: ignore[no-any-return]
-    return FUNCTIONS[norm.activation](norm.normalised(input, None, None) + other)  # type: ignore[no-any-return]
+def with_activation(module: BatchNorm2d | Conv2d, input: Tensor, activation: str) -> Tensor:
+    """What a norm or a convolution and the activation after it do, in one pass unless the module has changed since."""
+    if takes_in(module) and not _has_hooks(module):
+        return module.activated(input, activation)
+    return FUNCTIONS[activation](module(input))  # type: ignore[no-any-return]
 
 
-def _is_alike(other: Any, input: Tensor) -> bool:
-    return isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype
+def with_residual(
+    norm: BatchNorm2d, input: Tensor, other: Any, activation: str | None, *, in_place: bool = False
+) -> Tensor:
+    """What a norm, an addition and an activation do: in one pass unless the addition broadcasts the input."""
+    is_alike = isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype
+    if is_alike and takes_in(norm) and not _has_hooks(norm):
+        return norm.normalised(input, other, activation, in_place=in_place)
+    return FUNCTIONS[activation](norm(input) + other)  # type: ignore[no-any-return]
 
 
-def with_residual_in_place(norm: BatchNorm2d, input: Tensor, other: Any) -> Tensor:
-    """The same over memory that is at hand, where no gradient is asked for: the input is overwritten."""
-    gradient = needs_autograd((input, norm.weight, norm.bias, other))
-    if _is_alike(other, input) and input.device.type == "cpu" and not gradient:
-        return norm.normalised(input, other, norm.activation, in_place=True)
-    return with_residual(norm, input, other)
+def with_residual_in_place(
+    norm: BatchNorm2d, input: Tensor, other: Any, convolution: nn.Module, activation: str | None
+) -> Tensor:
+    """The same over what the convolution before it has made, where no gradient is asked for and nobody sees it."""
+    is_free = input.device.type == "cpu" and not needs_autograd((input, norm.weight, norm.bias, other))
+    in_place = is_free and type(convolution) is Conv2d and not _has_hooks(convolution)
+    return with_residual(norm, input, other, activation, in_place=in_place)
 
 
 def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
     return module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _alone(module: nn.Module, node: fx.Node, calls: Counter[int]) -> bool:
-    """Whether it is called once in the network, with one input, and no hook sees what it is called with."""
-    return calls[id(module)] == 1 and len(node.args) == 1 and not node.kwargs and not _has_hooks(module)
+def _is_plain(module: nn.Module, node: fx.Node) -> bool:
+    """Whether it is called with one input, and no hook sees that."""
+    return len(node.args) == 1 and not node.kwargs and not _has_hooks(module)
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -120,7 +129,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _addition_after(node: fx.Node) -> fx.Node | None:
+def _addition_after(module: nn.Module, node: fx.Node) -> fx.Node | None:
     """The sum of a node with another one, if that is all it is used for."""
     user = _only_user(node)
     if user is None or user.target not in _ADDITIONS or len(user.args) != 2 or user.kwargs:
@@ -128,10 +137,25 @@ def _addition_after(node: fx.Node) -> fx.Node | None:
     first, second = user.args
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or first is second:
         return None
-    in_place = user.target in (operator.iadd, "add_")
-    # In place of the other one, its other users would see the sum. And the norm moves to where the sum is: its input
-    # must not change in between.
-    return user if (first is node or not in_place) and len(node.all_input_nodes[0].users) == 1 else None
+    if first is not node and user.target in (operator.iadd, "add_"):
+        return None  # in place of the other one, whose other users would see the sum
+    # The norm moves to where the sum is activated: its input must not change in between.
+    step = node.next
+    while step is not user:
+        if _may_write(module, step):
+            return None
+        step = step.next
+    return user if len(node.all_input_nodes[0].users) == 1 else None
+
+
+def _may_write(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a step may change a tensor that it is given."""
+    if node.op == "call_module":
+        return any(getattr(part, "inplace", False) for part in module.get_submodule(str(node.target)).modules())
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "_")
+    is_named_so = name.endswith("_") or (node.op == "call_function" and name in _IN_PLACE)
+    is_told_to = any(arg is True for arg in node.args) or node.kwargs.get("inplace", False) is not False
+    return is_named_so or is_told_to or "out" in node.kwargs
 
 
 def _activation(module: nn.Module, node: fx.Node) -> str | None:
@@ -151,28 +175,24 @@ def _activation(module: nn.Module, node: fx.Node) -> str | None:
     return _MODULES.get(type(called))
 
 
-def _is_convolution(module: nn.Module) -> bool:
-    return type(module) in (Conv2d, nn.Conv2d)
-
-
-def _owns_its_input(module: nn.Module, node: fx.Node) -> bool:
-    """Whether the norm called is there to infer, and what it reads is new from a convolution, seen by nobody else."""
+def _convolution_before(module: nn.Module, node: fx.Node) -> nn.Module | None:
+    """What made the input of the norm called, if that is a convolution that nobody watches."""
     convolution = _called(module, node.all_input_nodes[0])
-    new = convolution is not None and _is_convolution(convolution) and not _has_hooks(convolution)
-    return new and not module.get_submodule(str(node.target)).training
+    is_one = convolution is not None and type(convolution) is Conv2d and not _has_hooks(convolution)
+    return convolution if is_one else None
 
 
-def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, calls: Counter[int]) -> bool:
-    """Whether the norm, in eval mode, follows a convolution whose output nothing else uses."""
+def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, uses: Counter[int]) -> bool:
+    """Whether the norm follows a convolution whose output nothing else uses, both used here alone."""
     before = node.args[0]
-    if norm.training or norm.running_mean is None or not isinstance(before, fx.Node) or len(before.users) != 1:
+    if norm.running_mean is None or not isinstance(before, fx.Node) or len(before.users) != 1:
         return False
     convolution = _called(module, before)
-    if convolution is None or not _is_convolution(convolution) or convolution.training:
+    if convolution is None or type(convolution) not in (Conv2d, nn.Conv2d) or not _is_plain(convolution, before):
         return False
     # What is packed or has its activation already is done before the norm.
-    plain = type(convolution) is nn.Conv2d or takes_in(convolution)
-    return plain and _alone(convolution, before, calls)
+    is_open = type(convolution) is nn.Conv2d or (takes_in(convolution) and convolution.packed is None)
+    return is_open and uses[id(convolution)] == uses[id(norm)] == 1 and _addition_after(module, node) is None
 
 
 def _fold(module: nn.Module, graph: fx.Graph, node: fx.Node, norm: BatchNorm2d) -> fx.Node:
