@@ -1,77 +1,99 @@
 // Sums over a channel's elements, whose order does not depend on threads: in lanes of a vector or columns of rows.
 #pragma once
 
+#include <cstring>
+#include <type_traits>
+
 #include "norm/fused_batch_norm.h"
 
 namespace visionops::VISIONOPS_ISA {
 
 constexpr int64_t kColumns = kBatchNormColumns;
 
-/// Sums of u and of u v over elements of one channel, each in as many lanes as a vector of 64 bytes has.
+// Vectors of the machine's size, and as many sums as hide how long an addition waits for the one before it.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kChains = 2;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kChains = 4;
+#else
+constexpr int kVectorBytes = 16, kChains = 4;
+#endif
+
+/// Sums of u and of u v over elements of one channel, in lanes of vectors.
 template <class C>
-struct LaneSums {
-  static constexpr int64_t kLanes = 64 / sizeof(C);
-  C first[kLanes] = {}, second[kLanes] = {};
+class LaneSums {
+ public:
+  static constexpr int64_t kLanes = kVectorBytes / sizeof(C);
 
   /// Adds n elements, u and v less their origins.
   void add(const C* __restrict u, C origin_u, const C* __restrict v, C origin_v, int64_t n) {
-    C sums[kLanes], products[kLanes];  // in registers; unrolled loops over them GCC 12 would vectorise across, badly
-#pragma GCC unroll 1
-    for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] = first[lane], products[lane] = second[lane];
-    const auto add_vector = [&](int64_t i, C* some_sums, C* some_products) {
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const C value = u[i + lane] - origin_u;
-        some_sums[lane] += value;
-        some_products[lane] += value * (v[i + lane] - origin_v);
-      }
-    };
     int64_t i = 0;
-    if (n >= 2 * kLanes) {
-      // Every second vector has sums of its own: an addition waits for the one before it longer than for its elements.
-      C other_sums[kLanes] = {}, other_products[kLanes] = {};
-      for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-        add_vector(i, sums, products);
-        add_vector(i + kLanes, other_sums, other_products);
-      }
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        sums[lane] += other_sums[lane];
-        products[lane] += other_products[lane];
+    for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+#pragma GCC unroll 4
+      for (int chain = 0; chain < kChains; ++chain) {
+        const int64_t at = i + chain * kLanes;
+        add_vector(chain, load(u + at) - origin_u, load(v + at) - origin_v);
       }
     }
-    if (i + kLanes <= n) {
-      add_vector(i, sums, products);
-      i += kLanes;
-    }
-    if (i < n && n >= kLanes) {
-      // The last vector again, without the lanes that were added: sums that went through memory would stall the next.
-      const int64_t added = kLanes - (n - i), last = n - kLanes;
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const C value = lane < added ? C(0) : u[last + lane] - origin_u;
-        sums[lane] += value;
-        products[lane] += value * (lane < added ? C(0) : v[last + lane] - origin_v);
-      }
+    for (; i + kLanes <= n; i += kLanes) add_vector(0, load(u + i) - origin_u, load(v + i) - origin_v);
+    if (i == n) return;
+    if (n >= kLanes) {
+      // The last vector again, without the lanes that were added.
+      const auto added = numbers() < static_cast<Number>(kLanes - (n - i));
+      const int64_t last = n - kLanes;
+      add_vector(1, added ? Vector{} : load(u + last) - origin_u, added ? Vector{} : load(v + last) - origin_v);
     } else {
-      for (int64_t lane = 0; i < n; ++i, ++lane) {
-        const C value = u[i] - origin_u;
-        sums[lane] += value;
-        products[lane] += value * (v[i] - origin_v);
-      }
+      C some_u[kLanes] = {}, some_v[kLanes] = {};
+      for (int64_t k = 0; k < n; ++k) some_u[k] = u[k] - origin_u, some_v[k] = v[k] - origin_v;
+      add_vector(1, load(some_u), load(some_v));
     }
-#pragma GCC unroll 1
-    for (int64_t lane = 0; lane < kLanes; ++lane) first[lane] = sums[lane], second[lane] = products[lane];
   }
 
-  double sum() const { return total(first); }
-  double products() const { return total(second); }
+  double sum() const { return total(first_); }
+  double products() const { return total(second_); }
 
  private:
-  static double total(const C* lanes) {
-    double sum = 0;
-    for (int64_t lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
-    return sum;
+  typedef C Vector __attribute__((vector_size(kVectorBytes)));
+  using Number = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
+  typedef Number Numbers __attribute__((vector_size(kVectorBytes)));
+
+  Vector first_[kChains] = {}, second_[kChains] = {};
+
+  static Vector load(const C* from) {
+    Vector value;
+    memcpy(&value, from, sizeof value);
+    return value;
+  }
+
+  static Numbers numbers() {
+    Numbers of_lanes = {};
+    for (int lane = 0; lane < kLanes; ++lane) of_lanes[lane] = lane;
+    return of_lanes;
+  }
+
+  void add_vector(int chain, const Vector& u, const Vector& v) {
+    first_[chain] += u;
+    second_[chain] += u * v;
+  }
+
+  static double total(const Vector (&chains)[kChains]) {
+    Vector sum = chains[0];
+    for (int chain = 1; chain < kChains; ++chain) sum += chains[chain];
+    double lanes[kLanes];
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<double>(sum[lane]);
+    return folded_by_halves<kLanes>(lanes);
+  }
+
+  // One after the other they take longer than the elements of a small map.
+  template <int64_t kCount>
+  static double folded_by_halves(const double* lanes) {
+    if constexpr (kCount == 1) {
+      return lanes[0];
+    } else {
+      double half[kCount / 2];
+      for (int64_t lane = 0; lane < kCount / 2; ++lane) half[lane] = lanes[lane] + lanes[lane + kCount / 2];
+      return folded_by_halves<kCount / 2>(half);
+    }
   }
 };
 
