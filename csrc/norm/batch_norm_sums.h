@@ -1,97 +1,78 @@
 // Sums over a channel's elements, whose order does not depend on threads: in lanes of a vector or columns of rows.
 #pragma once
 
-#include <cstring>
-#include <type_traits>
-
 #include "norm/fused_batch_norm.h"
+#include "roi/lanes.h"
 
 namespace visionops::VISIONOPS_ISA {
 
 constexpr int64_t kColumns = kBatchNormColumns;
 
-// Vectors of the machine's size, and as many sums as hide how long an addition waits for the one before it.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kChains = 2;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32, kChains = 4;
-#else
-constexpr int kVectorBytes = 16, kChains = 4;
-#endif
+// As many sums as hide how long an addition waits for the one before it.
+constexpr int kChains = kVectorBytes == 64 ? 2 : 4;
+
+/// Elements less their origin, by vectors; 0 in lanes beyond them.
+template <class C>
+struct Centred {
+  const C* from;
+  C origin;
+
+  VISIONOPS_INLINE Lanes<C> operator()(int64_t i) const { return load(from + i) - origin; }
+
+  VISIONOPS_INLINE Lanes<C> operator()(int64_t i, int n) const {
+    decltype(Lanes<C>{} < Lanes<C>{}) lanes = {};
+    for (int lane = 0; lane < kLanes<C>; ++lane) lanes[lane] = lane;
+    return lanes < n ? load(from + i, n) - origin : Lanes<C>{};
+  }
+};
 
 /// Sums of u and of u v over elements of one channel, in lanes of vectors.
 template <class C>
 class LaneSums {
  public:
-  static constexpr int64_t kLanes = kVectorBytes / sizeof(C);
-
-  /// Adds n elements, u and v less their origins.
-  void add(const C* __restrict u, C origin_u, const C* __restrict v, C origin_v, int64_t n) {
+  /// Adds n elements, u and v giving the vector from an element on and its first lanes.
+  template <class U, class V>
+  [[gnu::noinline]] void add(const U& u, const V& v, int64_t n) {
+    Lanes<C> sums[kChains], products[kChains];
+    for (int chain = 0; chain < kChains; ++chain) sums[chain] = first_[chain], products[chain] = second_[chain];
+    const auto add_vector = [&](int chain, const Lanes<C>& some_u, const Lanes<C>& some_v) {
+      sums[chain] += some_u;
+      products[chain] += some_u * some_v;
+    };
     int64_t i = 0;
-    for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+    for (; i + kChains * kLanes<C> <= n; i += kChains * kLanes<C>) {
 #pragma GCC unroll 4
       for (int chain = 0; chain < kChains; ++chain) {
-        const int64_t at = i + chain * kLanes;
-        add_vector(chain, load(u + at) - origin_u, load(v + at) - origin_v);
+        add_vector(chain, u(i + chain * kLanes<C>), v(i + chain * kLanes<C>));
       }
     }
-    for (; i + kLanes <= n; i += kLanes) add_vector(0, load(u + i) - origin_u, load(v + i) - origin_v);
-    if (i == n) return;
-    if (n >= kLanes) {
-      // The last vector again, without the lanes that were added.
-      const auto added = numbers() < static_cast<Number>(kLanes - (n - i));
-      const int64_t last = n - kLanes;
-      add_vector(1, added ? Vector{} : load(u + last) - origin_u, added ? Vector{} : load(v + last) - origin_v);
-    } else {
-      C some_u[kLanes] = {}, some_v[kLanes] = {};
-      for (int64_t k = 0; k < n; ++k) some_u[k] = u[k] - origin_u, some_v[k] = v[k] - origin_v;
-      add_vector(1, load(some_u), load(some_v));
-    }
+    for (; i + kLanes<C> <= n; i += kLanes<C>) add_vector(0, u(i), v(i));
+    if (i < n) add_vector(1, u(i, static_cast<int>(n - i)), v(i, static_cast<int>(n - i)));
+    for (int chain = 0; chain < kChains; ++chain) first_[chain] = sums[chain], second_[chain] = products[chain];
   }
 
   double sum() const { return total(first_); }
   double products() const { return total(second_); }
 
  private:
-  typedef C Vector __attribute__((vector_size(kVectorBytes)));
-  using Number = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
-  typedef Number Numbers __attribute__((vector_size(kVectorBytes)));
+  Lanes<C> first_[kChains] = {}, second_[kChains] = {};
 
-  Vector first_[kChains] = {}, second_[kChains] = {};
-
-  static Vector load(const C* from) {
-    Vector value;
-    memcpy(&value, from, sizeof value);
-    return value;
-  }
-
-  static Numbers numbers() {
-    Numbers of_lanes = {};
-    for (int lane = 0; lane < kLanes; ++lane) of_lanes[lane] = lane;
-    return of_lanes;
-  }
-
-  void add_vector(int chain, const Vector& u, const Vector& v) {
-    first_[chain] += u;
-    second_[chain] += u * v;
-  }
-
-  static double total(const Vector (&chains)[kChains]) {
-    Vector sum = chains[0];
+  static double total(const Lanes<C> (&chains)[kChains]) {
+    Lanes<C> sum = chains[0];
     for (int chain = 1; chain < kChains; ++chain) sum += chains[chain];
-    double lanes[kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<double>(sum[lane]);
-    return folded_by_halves<kLanes>(lanes);
+    double lanes[kLanes<C>];
+    for (int lane = 0; lane < kLanes<C>; ++lane) lanes[lane] = static_cast<double>(sum[lane]);
+    return folded_by_halves<kLanes<C>>(lanes);
   }
 
   // One after the other they take longer than the elements of a small map.
-  template <int64_t kCount>
+  template <int kCount>
   static double folded_by_halves(const double* lanes) {
     if constexpr (kCount == 1) {
       return lanes[0];
     } else {
       double half[kCount / 2];
-      for (int64_t lane = 0; lane < kCount / 2; ++lane) half[lane] = lanes[lane] + lanes[lane + kCount / 2];
+      for (int lane = 0; lane < kCount / 2; ++lane) half[lane] = lanes[lane] + lanes[lane + kCount / 2];
       return folded_by_halves<kCount / 2>(half);
     }
   }

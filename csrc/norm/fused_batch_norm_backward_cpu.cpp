@@ -59,7 +59,13 @@ struct Backward {
     LaneSums<C> sums;
     walk.chunks(item, [&](const Run& run) {
       const C* x = input_of(run, buffer_x);
-      sums.add(before(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
+      const Centred<C> centred = {x, coefficients.centre[run.column]};
+      if (is_kinked(problem.activation)) {
+        with_sloped(problem.activation, gradient.bits + run.bits, loaded(grad + run.first, run.count, buffer_g),
+                    [&](const auto& sloped) { sums.add(sloped, centred, run.count); });
+      } else {
+        sums.add(Centred<C>{before(run, x, buffer_g), 0}, centred, run.count);
+      }
     });
     const Walk::Piece piece = walk.piece_of(item);
     const int64_t to = walk.moments_of(piece.channel, piece.p);

@@ -17,13 +17,14 @@ constexpr int64_t kItemOfFirst = 32;
 /// In float where it is of few.
 template <class C>
 C mean_of(const C* x, int64_t n) {
-  if (n < LaneSums<C>::kLanes) {
+  if (n < kLanes<C>) {
     C sum = x[0];
     for (int64_t i = 1; i < n; ++i) sum += x[i];
     return sum / static_cast<C>(n);
   }
   LaneSums<C> sums;
-  sums.add(x, 0, x, 0, n);
+  const Centred<C> values = {x, 0};
+  sums.add(values, values, n);
   return static_cast<C>(sums.sum() / static_cast<double>(n));
 }
 
@@ -55,7 +56,8 @@ struct Forward {
       const C* x = loaded(input + run.first, run.count, buffer);
       if (is_first) origin = mean_of(x, smaller(run.count, larger(count / kItemOfFirst, 1)));
       is_first = false;
-      sums.add(x, origin, x, origin, run.count);
+      const Centred<C> centred = {x, origin};
+      sums.add(centred, centred, run.count);
     };
     walk.chunks(item, add, kMost);
     const double sum = sums.sum(), share = 1 / static_cast<double>(count);
