@@ -1,4 +1,4 @@
-"""Rows of the norms: ResNet-50's maps of 16 images, plain and with what follows, training, backward and eval."""
+"""Rows of the norms: ResNet-50's maps of 16 images and small ones of one, with what follows; training and eval."""
 
 from __future__ import annotations
 
@@ -38,15 +38,20 @@ def rows() -> list[Row]:
         for layout in LAYOUTS:
             make = partial(_norm, "step", layout, channels, size, residual=True)
             found.append(Row(f"BN-{channels}@{size}-add-relu-step-{layout}", make))
+    for channels, size in ((576, 14), (960, 7)):
+        for what in ("forward", "step"):
+            for layout in LAYOUTS:
+                make = partial(_norm, what, layout, channels, size, residual=False, batch=1)
+                found.append(Row(f"BN-{channels}@{size}-N1-relu-{what}-{layout}", make))
     return found
 
 
-def _norm(what: str, layout: str, channels: int, size: int, *, residual: bool) -> Workload:
+def _norm(what: str, layout: str, channels: int, size: int, *, residual: bool, batch: int = 16) -> Workload:
     """A forward pass in training, with its backward pass ("step"), or in eval; the gradient is the output itself."""
     generator = torch.Generator().manual_seed(0)
 
     def image() -> Tensor:
-        return torch.randn(16, channels, size, size, generator=generator).contiguous(memory_format=LAYOUTS[layout])
+        return torch.randn(batch, channels, size, size, generator=generator).contiguous(memory_format=LAYOUTS[layout])
 
     x, other = image().requires_grad_(what != "eval"), image() if residual else None
     theirs = torch.nn.BatchNorm2d(channels).train(what != "eval").requires_grad_(what != "eval")

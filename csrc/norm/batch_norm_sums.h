@@ -2,76 +2,79 @@
 #pragma once
 
 #include "norm/fused_batch_norm.h"
+#include "roi/lanes.h"
 
 namespace visionops::VISIONOPS_ISA {
 
 constexpr int64_t kColumns = kBatchNormColumns;
 
-/// Sums of u and of u v over elements of one channel, each in as many lanes as a vector of 64 bytes has.
-template <class C>
-struct LaneSums {
-  static constexpr int64_t kLanes = 64 / sizeof(C);
-  C first[kLanes] = {}, second[kLanes] = {};
+// As many sums as hide how long an addition waits for the one before it.
+constexpr int kChains = kVectorBytes == 64 ? 2 : 4;
 
-  /// Adds n elements, u and v less their origins.
-  void add(const C* __restrict u, C origin_u, const C* __restrict v, C origin_v, int64_t n) {
-    C sums[kLanes], products[kLanes];  // in registers; unrolled loops over them GCC 12 would vectorise across, badly
-#pragma GCC unroll 1
-    for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] = first[lane], products[lane] = second[lane];
-    const auto add_vector = [&](int64_t i, C* some_sums, C* some_products) {
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const C value = u[i + lane] - origin_u;
-        some_sums[lane] += value;
-        some_products[lane] += value * (v[i + lane] - origin_v);
-      }
+/// Elements less their origin, by vectors; 0 in lanes beyond them.
+template <class C>
+struct Centred {
+  const C* from;
+  C origin;
+
+  VISIONOPS_INLINE Lanes<C> operator()(int64_t i) const { return load(from + i) - origin; }
+
+  VISIONOPS_INLINE Lanes<C> operator()(int64_t i, int n) const {
+    decltype(Lanes<C>{} < Lanes<C>{}) lanes = {};
+    for (int lane = 0; lane < kLanes<C>; ++lane) lanes[lane] = lane;
+    return lanes < n ? load(from + i, n) - origin : Lanes<C>{};
+  }
+};
+
+/// Sums of u and of u v over elements of one channel, in lanes of vectors.
+template <class C>
+class LaneSums {
+ public:
+  /// Adds n elements, u and v giving the vector from an element on and its first lanes.
+  template <class U, class V>
+  [[gnu::noinline]] void add(const U& u, const V& v, int64_t n) {
+    Lanes<C> sums[kChains], products[kChains];
+    for (int chain = 0; chain < kChains; ++chain) sums[chain] = first_[chain], products[chain] = second_[chain];
+    const auto add_vector = [&](int chain, const Lanes<C>& some_u, const Lanes<C>& some_v) {
+      sums[chain] += some_u;
+      products[chain] += some_u * some_v;
     };
     int64_t i = 0;
-    if (n >= 2 * kLanes) {
-      // Every second vector has sums of its own: an addition waits for the one before it longer than for its elements.
-      C other_sums[kLanes] = {}, other_products[kLanes] = {};
-      for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-        add_vector(i, sums, products);
-        add_vector(i + kLanes, other_sums, other_products);
-      }
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        sums[lane] += other_sums[lane];
-        products[lane] += other_products[lane];
+    for (; i + kChains * kLanes<C> <= n; i += kChains * kLanes<C>) {
+#pragma GCC unroll 4
+      for (int chain = 0; chain < kChains; ++chain) {
+        add_vector(chain, u(i + chain * kLanes<C>), v(i + chain * kLanes<C>));
       }
     }
-    if (i + kLanes <= n) {
-      add_vector(i, sums, products);
-      i += kLanes;
-    }
-    if (i < n && n >= kLanes) {
-      // The last vector again, without the lanes that were added: sums that went through memory would stall the next.
-      const int64_t added = kLanes - (n - i), last = n - kLanes;
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const C value = lane < added ? C(0) : u[last + lane] - origin_u;
-        sums[lane] += value;
-        products[lane] += value * (lane < added ? C(0) : v[last + lane] - origin_v);
-      }
-    } else {
-      for (int64_t lane = 0; i < n; ++i, ++lane) {
-        const C value = u[i] - origin_u;
-        sums[lane] += value;
-        products[lane] += value * (v[i] - origin_v);
-      }
-    }
-#pragma GCC unroll 1
-    for (int64_t lane = 0; lane < kLanes; ++lane) first[lane] = sums[lane], second[lane] = products[lane];
+    for (; i + kLanes<C> <= n; i += kLanes<C>) add_vector(0, u(i), v(i));
+    if (i < n) add_vector(1, u(i, static_cast<int>(n - i)), v(i, static_cast<int>(n - i)));
+    for (int chain = 0; chain < kChains; ++chain) first_[chain] = sums[chain], second_[chain] = products[chain];
   }
 
-  double sum() const { return total(first); }
-  double products() const { return total(second); }
+  double sum() const { return total(first_); }
+  double products() const { return total(second_); }
 
  private:
-  static double total(const C* lanes) {
-    double sum = 0;
-    for (int64_t lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
-    return sum;
+  Lanes<C> first_[kChains] = {}, second_[kChains] = {};
+
+  static double total(const Lanes<C> (&chains)[kChains]) {
+    Lanes<C> sum = chains[0];
+    for (int chain = 1; chain < kChains; ++chain) sum += chains[chain];
+    double lanes[kLanes<C>];
+    for (int lane = 0; lane < kLanes<C>; ++lane) lanes[lane] = static_cast<double>(sum[lane]);
+    return folded_by_halves<kLanes<C>>(lanes);
+  }
+
+  // One after the other they take longer than the elements of a small map.
+  template <int kCount>
+  static double folded_by_halves(const double* lanes) {
+    if constexpr (kCount == 1) {
+      return lanes[0];
+    } else {
+      double half[kCount / 2];
+      for (int lane = 0; lane < kCount / 2; ++lane) half[lane] = lanes[lane] + lanes[lane + kCount / 2];
+      return folded_by_halves<kCount / 2>(half);
+    }
   }
 };
 

@@ -1,6 +1,7 @@
 // What batch norm does with runs of elements: it loads and stores them and applies coefficients and activation.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "norm/batch_norm_walk.h"
@@ -71,11 +72,11 @@ struct Coefficients {
   }
 };
 
-/// Writes one coefficient of a channel to every column that has it.
+/// Repeats coefficients of channels [begin, end) over all columns that have them.
 template <class C>
-inline void spread(double value, C* array, const Walk& walk, int64_t channel) {
-  const int64_t columns = walk.columns * walk.rows_at_once;
-  for (int64_t c = channel; c < columns; c += walk.problem.channels) array[c] = static_cast<C>(value);
+inline void spread(C* array, const Walk& walk, int64_t begin, int64_t end) {
+  const int64_t channels = walk.problem.channels, columns = walk.columns * walk.rows_at_once;
+  for (int64_t c = channels; c < columns; c += channels) std::copy(array + begin, array + end, array + c + begin);
 }
 
 // What follows is compiled once for float and once for double, whatever the type of the elements: hence no inlining.

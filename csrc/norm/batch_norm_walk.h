@@ -12,9 +12,8 @@ constexpr int64_t kChunk = 1024;
 // Columns of short rows that are taken at once: their coefficients share the first cache with the elements.
 constexpr int64_t kColumnsAtOnce = 512;
 
-// Of an item: elements of its channel or, with channels last, of all channels in so many rows.
-constexpr int64_t kElementsOfChannel = 8192;
-constexpr int64_t kElementsOfRows = 32768, kLeastRows = 32, kMostRows = 128;
+// Of an item: elements of its channel or, with channels last, rows.
+constexpr int64_t kElementsOfChannel = 8192, kMostRows = 128;
 
 constexpr int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -52,7 +51,9 @@ struct Walk {
       row_bits = bit_bytes(columns);
       rows_at_once = columns % 8 == 0 ? larger(kColumnsAtOnce / columns, 1) : 1;
       images = slice = slices = items_per_channel = 0;
-      rows_per_item = larger(smaller(kElementsOfRows / columns, kMostRows), kLeastRows);
+      // Equally many for each of 16 threads, or of 4 where every item would be small beside its merger.
+      const int64_t shares = rows < 256 ? 4 : 16;
+      rows_per_item = blocks(rows, shares * blocks(rows, shares * kMostRows));
       items = blocks(rows, rows_per_item);
     } else {
       repeats = 1;
@@ -77,8 +78,8 @@ struct Walk {
       const int64_t pixels = rows_per_item * repeats;
       return smaller(pixels, problem.batch * problem.pixels - p * pixels);
     }
-    const int64_t image = p / slices * images, pixel = p % slices * slice;
-    return smaller(images, problem.batch - image) * smaller(slice, problem.pixels - pixel);
+    const Piece piece = piece_of_channel(0, p);
+    return smaller(images, problem.batch - piece.image) * smaller(slice, problem.pixels - piece.pixel);
   }
 
   int64_t elements() const { return problem.batch * problem.pixels * problem.channels; }
@@ -103,17 +104,23 @@ struct Walk {
     return row + count <= end && row_run(row + count - 1).count == columns;
   }
 
-  /// A channel's p-th item.
+  /// A channel's p-th item and where it begins.
   struct Piece {
     int64_t channel, p;
+    int64_t image, pixel;
   };
+
+  Piece piece_of_channel(int64_t channel, int64_t p) const {
+    return {channel, p, p / slices * images, p % slices * slice};
+  }
 
   /// Which one an item is, unless channels_last: those of a group of channels lie in the order of their memory.
   Piece piece_of(int64_t item) const {
+    if (items_per_channel == 1) return {item, 0, 0, 0};  // divisions take as long as a small map
     const int64_t first = item / (items_per_channel * problem.group) * problem.group;
     const int64_t channels = smaller(problem.group, problem.channels - first);
     const int64_t place = item - first * items_per_channel, row = place / slices;
-    return {first + row % channels, row / channels * slices + place % slices};
+    return piece_of_channel(first + row % channels, row / channels * slices + place % slices);
   }
 
   /// Calls f(run) for each run of an item, in order.
@@ -127,12 +134,12 @@ struct Walk {
         f(run);
       }
     } else {
-      const auto [channel, p] = piece_of(item);
-      const int64_t image = p / slices * images, pixel = p % slices * slice;
-      const int64_t end = smaller(image + images, problem.batch), count = smaller(slice, problem.pixels - pixel);
-      for (int64_t b = image; b < end; ++b) {
-        const int64_t row = b * problem.channels + channel;
-        f(Run{row * problem.pixels + pixel, count, channel, row * row_bits + pixel / 8});
+      const Piece piece = piece_of(item);
+      const int64_t end = smaller(piece.image + images, problem.batch);
+      const int64_t count = smaller(slice, problem.pixels - piece.pixel);
+      for (int64_t b = piece.image; b < end; ++b) {
+        const int64_t row = b * problem.channels + piece.channel;
+        f(Run{row * problem.pixels + piece.pixel, count, piece.channel, row * row_bits + piece.pixel / 8});
       }
     }
   }

@@ -59,10 +59,16 @@ struct Backward {
     LaneSums<C> sums;
     walk.chunks(item, [&](const Run& run) {
       const C* x = input_of(run, buffer_x);
-      sums.add(before(run, x, buffer_g), 0, x, coefficients.centre[run.column], run.count);
+      const Centred<C> centred = {x, coefficients.centre[run.column]};
+      if (is_kinked(problem.activation)) {
+        with_sloped(problem.activation, gradient.bits + run.bits, loaded(grad + run.first, run.count, buffer_g),
+                    [&](const auto& sloped) { sums.add(sloped, centred, run.count); });
+      } else {
+        sums.add(Centred<C>{before(run, x, buffer_g), 0}, centred, run.count);
+      }
     });
-    const auto [channel, p] = walk.piece_of(item);
-    const int64_t to = walk.moments_of(channel, p);
+    const Walk::Piece piece = walk.piece_of(item);
+    const int64_t to = walk.moments_of(piece.channel, piece.p);
     of_grad[to] = sums.sum();
     of_products[to] = sums.products();
   }
@@ -118,19 +124,25 @@ struct Backward {
 
 template <class C>
 void write_backward_coefficients(const Walk& walk, const BatchNormGradient& gradient, const BatchNormChannels& channels,
-                                 double* grad_weight, const double* grad_bias, C* arrays, int64_t begin, int64_t end) {
+                                 double* __restrict grad_weight, const double* __restrict grad_bias,
+                                 C* __restrict arrays, int64_t begin, int64_t end) {
   const double share = 1 / static_cast<double>(walk.problem.batch * walk.problem.pixels);
+  const double* __restrict mean = channels.mean, * __restrict var = channels.var;
+  // The products are with x - centre; the mean differs from the centre by its rounding.
+  const auto rest = [&](int64_t c) { return mean[c] - static_cast<double>(arrays[c]); };
   for (int64_t c = begin; c < end; ++c) {
-    // The products are with x - centre; the mean differs from the centre by its rounding.
-    const double rest = channels.mean[c] - static_cast<double>(arrays[c]);
-    const double inverse = 1 / std::sqrt(channels.var[c] + channels.eps);
-    grad_weight[c] = (grad_weight[c] - rest * grad_bias[c]) * inverse;
-    if (!gradient.training) continue;
-    const double scale = (channels.weight == nullptr ? 1 : channels.weight[c]) * inverse;
-    const double response = -scale * inverse * grad_weight[c] * share;
-    spread(response, arrays + 3 * walk.coefficients, walk, c);
-    spread(-scale * grad_bias[c] * share - response * rest, arrays + 4 * walk.coefficients, walk, c);
+    grad_weight[c] = (grad_weight[c] - rest(c) * grad_bias[c]) / std::sqrt(var[c] + channels.eps);
   }
+  if (!gradient.training) return;
+  C *const response = arrays + 3 * walk.coefficients, *const constant = response + walk.coefficients;
+  for (int64_t c = begin; c < end; ++c) {
+    const double inverse = 1 / std::sqrt(var[c] + channels.eps);
+    const double scale = (channels.weight == nullptr ? 1 : channels.weight[c]) * inverse;
+    const double exact = -scale * inverse * grad_weight[c] * share;
+    response[c] = static_cast<C>(exact);
+    constant[c] = static_cast<C>(-scale * grad_bias[c] * share - exact * rest(c));
+  }
+  for (C* array : {response, constant}) spread(array, walk, begin, end);
 }
 
 }  // namespace
@@ -147,15 +159,17 @@ void batch_norm_backward_sums(const BatchNormProblem& problem, const BatchNormGr
 }
 
 void batch_norm_backward_coefficients(const BatchNormProblem& problem, const BatchNormGradient& gradient,
-                                      const BatchNormChannels& channels, const double* sums, double* grad_weight,
-                                      double* grad_bias, void* coefficients, int64_t begin, int64_t end) {
+                                      const BatchNormChannels& channels, const double* sums,
+                                      double* __restrict grad_weight, double* __restrict grad_bias, void* coefficients,
+                                      int64_t begin, int64_t end) {
   const Walk walk(problem);
-  const double* const products = sums + problem.channels * walk.pieces();
+  const int64_t products = problem.channels * walk.pieces(), step = walk.moments_of(1, 0);
   for (int64_t c = begin; c < end; ++c) grad_weight[c] = grad_bias[c] = 0;
   for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const double* __restrict of_grad = sums + walk.moments_of(0, p);
     for (int64_t c = begin; c < end; ++c) {
-      grad_bias[c] += sums[walk.moments_of(c, p)];
-      grad_weight[c] += products[walk.moments_of(c, p)];
+      grad_bias[c] += of_grad[step * c];
+      grad_weight[c] += of_grad[step * c + products];
     }
   }
   const auto write = [&](auto* arrays) {

@@ -9,10 +9,24 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-// Rows, or elements of a channel, whose mean is the origin of an item's sums. Where these lie far from the rest of an
-// item, the channel's variance holds their distance too: of its digits no more are lost than an item is larger than
-// they.
-constexpr int64_t kFirstRows = 4, kFirstElements = 256;
+// One in so many elements of an item, the first ones, have their mean as the origin of its sums. Where they lie far
+// from the rest, the channel's variance holds their distance too: of its digits no more are lost than an item is larger
+// than they.
+constexpr int64_t kItemOfFirst = 32;
+
+/// In float where it is of few.
+template <class C>
+C mean_of(const C* x, int64_t n) {
+  if (n < kLanes<C>) {
+    C sum = x[0];
+    for (int64_t i = 1; i < n; ++i) sum += x[i];
+    return sum / static_cast<C>(n);
+  }
+  LaneSums<C> sums;
+  const Centred<C> values = {x, 0};
+  sums.add(values, values, n);
+  return static_cast<C>(sums.sum() / static_cast<double>(n));
+}
 
 template <class T>
 struct Forward {
@@ -33,24 +47,20 @@ struct Forward {
   void moments(int64_t item, double* mean, double* squares) const {
     alignas(64) C buffer[kChunk];
     constexpr int64_t kMost = std::is_same_v<T, C> ? INT64_MAX : kChunk;  // what is not widened need not be cut
+    const Walk::Piece piece = walk.piece_of(item);
+    const int64_t count = walk.count_of(piece.p), to = walk.moments_of(piece.channel, piece.p);
     LaneSums<C> sums;
     C origin = 0;
-    int64_t count = 0;
+    bool is_first = true;
     const auto add = [&](const Run& run) {
       const C* x = loaded(input + run.first, run.count, buffer);
-      if (count == 0) {
-        LaneSums<C> first;
-        const int64_t elements = smaller(run.count, kFirstElements);
-        first.add(x, 0, x, 0, elements);
-        origin = static_cast<C>(first.sum() / static_cast<double>(elements));
-      }
-      sums.add(x, origin, x, origin, run.count);
-      count += run.count;
+      if (is_first) origin = mean_of(x, smaller(run.count, larger(count / kItemOfFirst, 1)));
+      is_first = false;
+      const Centred<C> centred = {x, origin};
+      sums.add(centred, centred, run.count);
     };
     walk.chunks(item, add, kMost);
     const double sum = sums.sum(), share = 1 / static_cast<double>(count);
-    const auto [channel, p] = walk.piece_of(item);
-    const int64_t to = walk.moments_of(channel, p);
     mean[to] = static_cast<double>(origin) + sum * share;
     squares[to] = sums.products() - sum * sum * share;
   }
@@ -79,7 +89,8 @@ struct Forward {
   /// The same origin in every column of a channel.
   void mean_of_first_rows(int64_t item, int64_t column, int64_t columns, C* origin) const {
     alignas(64) C buffer[kColumns];
-    const int64_t first = walk.first_row(item), end = smaller(first + kFirstRows, walk.first_row(item + 1));
+    const int64_t first = walk.first_row(item), rows = walk.first_row(item + 1) - first;
+    const int64_t end = first + larger(rows / kItemOfFirst, 1);
     int64_t elements = 0;
     for (int64_t row = first; row < end; ++row) {
       const Run run = walk.row_run(row);
@@ -135,17 +146,19 @@ struct Forward {
 
 template <class C>
 void write_coefficients(const Walk& walk, const BatchNormChannels& channels, C* out, int64_t begin, int64_t end) {
+  const double* __restrict mean = channels.mean, * __restrict var = channels.var;
+  C* __restrict centre = out, * __restrict scale = centre + walk.coefficients;
+  C* __restrict shift = scale + walk.coefficients;
   for (int64_t c = begin; c < end; ++c) {
-    const C centre = static_cast<C>(channels.mean[c]);
+    centre[c] = static_cast<C>(mean[c]);
     const double weight = channels.weight == nullptr ? 1 : channels.weight[c];
-    const double scale = weight / std::sqrt(channels.var[c] + channels.eps);
+    const double exact = weight / std::sqrt(var[c] + channels.eps);
+    scale[c] = static_cast<C>(exact);
     // Far from 0 a rounded mean is off by more than the output's own rounding: the shift takes the rest.
-    const double rest = channels.mean[c] - static_cast<double>(centre);
-    const double shift = (channels.bias == nullptr ? 0 : channels.bias[c]) - rest * scale;
-    spread(centre, out, walk, c);
-    spread(scale, out + walk.coefficients, walk, c);
-    spread(shift, out + 2 * walk.coefficients, walk, c);
+    const double rest = mean[c] - static_cast<double>(centre[c]);
+    shift[c] = static_cast<C>((channels.bias == nullptr ? 0 : channels.bias[c]) - rest * exact);
   }
+  for (C* array : {centre, scale, shift}) spread(array, walk, begin, end);
 }
 
 }  // namespace
@@ -167,23 +180,25 @@ void batch_norm_moments(const BatchNormProblem& problem, double* moments, int64_
   });
 }
 
-void batch_norm_statistics(const BatchNormProblem& problem, const double* moments, double* mean, double* var,
-                           int64_t begin, int64_t end) {
+void batch_norm_statistics(const BatchNormProblem& problem, const double* moments, double* __restrict mean,
+                           double* __restrict var, int64_t begin, int64_t end) {
   const Walk walk(problem);
-  const double* const squares = moments + problem.channels * walk.pieces();
   const double share = 1 / static_cast<double>(problem.batch * problem.pixels);
+  const int64_t squares = problem.channels * walk.pieces(), step = walk.moments_of(1, 0);
   for (int64_t c = begin; c < end; ++c) mean[c] = var[c] = 0;
   for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const double* __restrict means = moments + walk.moments_of(0, p);
     const auto count = static_cast<double>(walk.count_of(p));
-    for (int64_t c = begin; c < end; ++c) mean[c] += moments[walk.moments_of(c, p)] * count;
+    for (int64_t c = begin; c < end; ++c) mean[c] += means[step * c] * count;
   }
   for (int64_t c = begin; c < end; ++c) mean[c] *= share;
   // The squares within items, and those of the items' distances from the mean of all.
   for (int64_t p = 0; p < walk.pieces(); ++p) {
+    const double* __restrict means = moments + walk.moments_of(0, p);
     const auto count = static_cast<double>(walk.count_of(p));
     for (int64_t c = begin; c < end; ++c) {
-      const double distance = moments[walk.moments_of(c, p)] - mean[c];
-      var[c] += squares[walk.moments_of(c, p)] + distance * distance * count;
+      const double distance = means[step * c] - mean[c];
+      var[c] += means[step * c + squares] + distance * distance * count;
     }
   }
   for (int64_t c = begin; c < end; ++c) var[c] = var[c] < 0 ? 0 : var[c] * share;

@@ -13,7 +13,7 @@ namespace visionops {
 
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int64_t kElementsPerTask = 32768;
+constexpr int64_t kElementsPerTask = 8192, kMomentsPerTask = 32768;
 
 /// Bytes that stay in a core's second cache from the first reading of a channel to the second.
 constexpr int64_t kResidentBytes = 832 << 10;
@@ -150,7 +150,7 @@ void in_steps(const BatchNormProblem& problem, const BatchNormPlan& plan, const 
   } else {
     const int64_t grain = kElementsPerTask / (item + 1) + 1;
     parallel(plan.items, grain, sum);
-    parallel(problem.channels, kElementsPerTask * problem.channels / plan.moments + 1, merge);
+    parallel(problem.channels, kMomentsPerTask * problem.channels / plan.moments + 1, merge);
     parallel(plan.items, grain, apply);
   }
 }

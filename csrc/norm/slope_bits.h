@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/activation.h"
+#include "roi/lanes.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -86,34 +87,47 @@ void write_bits(Activation activation, const C* x, int64_t n, uint8_t* bits) {
                                   : write_bits<Activation::relu>(x, n, bits);
 }
 
-/// out = grad where the bits are set, elsewhere(grad) where not.
+/// A gradient where the bits are set, elsewhere(gradient) where not, by vectors; 0 in lanes beyond its elements.
 template <class C, class F>
-inline void where_bits(const uint8_t* bits, const C* __restrict grad, int64_t n, C* __restrict out,
-                       const F& elsewhere) {
-  // Selected by a constant each, for not every instruction set shifts lanes by different counts.
-  static constexpr int kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const int sixteen = bits[i / 8] | bits[i / 8 + 1] << 8;
-#pragma GCC unroll 1
-    for (int k = 0; k < 16; ++k) {
-      const C value = grad[i + k];
-      out[i + k] = (sixteen & kBits[k]) != 0 ? value : elsewhere(value);
-    }
+struct Sloped {
+  const uint8_t* bits;
+  const C* grad;
+  F elsewhere;
+
+  VISIONOPS_INLINE Lanes<C> operator()(int64_t i) const { return selected(i, kLanes<C>, load(grad + i)); }
+  VISIONOPS_INLINE Lanes<C> operator()(int64_t i, int n) const { return selected(i, n, load(grad + i, n)); }
+
+ private:
+  VISIONOPS_INLINE Lanes<C> selected(int64_t i, int n, const Lanes<C>& value) const {
+    const int steep = (n > 8 ? bits[i / 8] | bits[i / 8 + 1] << 8 : bits[i / 8]) >> i % 8;
+    // Selected by a constant each, for not every instruction set shifts lanes by different counts.
+    using Bits = decltype(value < value);
+    Bits of_lanes = {};
+    for (int lane = 0; lane < kLanes<C>; ++lane) of_lanes[lane] = 1 << lane;
+    return ((Bits{} + steep) & of_lanes) != 0 ? value : elsewhere(value);
   }
-  for (; i < n; ++i) out[i] = (bits[i / 8] >> (i % 8) & 1) != 0 ? grad[i] : elsewhere(grad[i]);
+};
+
+/// Calls use(a gradient times the slope of a kinked activation that the bits tell): itself where it is 1 and nothing
+/// where it is 0, infinite as it may be.
+template <class C, class Use>
+inline void with_sloped(Activation activation, const uint8_t* bits, const C* grad, const Use& use) {
+  const C gentle = static_cast<C>(slope_elsewhere(activation));
+  const auto nothing = [](const Lanes<C>&) { return Lanes<C>{}; };
+  const auto less = [=](const Lanes<C>& value) { return value * gentle; };
+  gentle == 0 ? use(Sloped<C, decltype(nothing)>{bits, grad, nothing})
+              : use(Sloped<C, decltype(less)>{bits, grad, less});
 }
 
-/// out = grad times the slope of a kinked activation that the bits tell: itself where it is 1 and nothing where it is
-/// 0, infinite as it may be.
+/// The same into `out`.
 template <class C>
-[[gnu::noinline]] void times_slope_of_bits(Activation activation, const uint8_t* bits, const C* __restrict grad,
-                                           int64_t n, C* __restrict out) {
-  if (const C gentle = static_cast<C>(slope_elsewhere(activation)); gentle == 0) {
-    where_bits(bits, grad, n, out, [](C) { return C(0); });
-  } else {
-    where_bits(bits, grad, n, out, [=](C value) { return value * gentle; });
-  }
+[[gnu::noinline]] void times_slope_of_bits(Activation activation, const uint8_t* bits, const C* grad, int64_t n,
+                                           C* out) {
+  with_sloped(activation, bits, grad, [&](const auto& sloped) {
+    int64_t i = 0;
+    for (; i + kLanes<C> <= n; i += kLanes<C>) store(out + i, sloped(i));
+    if (i < n) store(out + i, sloped(i, static_cast<int>(n - i)), static_cast<int>(n - i));
+  });
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -112,12 +112,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, batch_mean, batch_var, _, _, bits = output
     if ctx.training:
         mean, var = batch_mean, batch_var
-    _, *with_parameters, _, _, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
-    ctx.parameters = dtypes_of((weight, bias), with_parameters)
+    _, of_weight, of_bias, _, _, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
+    ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
     recomputes = ctx.activation not in KINKED and ctx.activation != ACTIVATIONS[None]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
-        input if ctx.training or any(with_parameters) or recomputes else None,
+        input if ctx.training or of_weight or of_bias or recomputes else None,
         weight,
         bias if recomputes else None,
         mean,
@@ -127,14 +127,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     )
 
 
-def dtypes_of(parameters: tuple[Tensor | None, ...], asked: Sequence[bool]) -> tuple[torch.dtype | None, ...]:
-    """Of the parameters whose gradients are asked for."""
-    return tuple(p.dtype if p is not None and a else None for p, a in zip(parameters, asked, strict=True))
+def dtype_of(parameter: Tensor | None, asked: bool) -> torch.dtype | None:
+    """Of a parameter whose gradient is asked for."""
+    return parameter.dtype if asked and parameter is not None else None
 
 
 def of_parameters(dtypes: tuple[torch.dtype | None, ...], *gradients: Tensor) -> list[Tensor | None]:
     """The gradients of weight and bias in the dtypes of those that have one."""
-    return [None if dtype is None else grad.to(dtype) for dtype, grad in zip(dtypes, gradients, strict=True)]
+    return [
+        None if dtype is None else grad if grad.dtype == dtype else grad.to(dtype)  # even to its own, that takes long
+        for dtype, grad in zip(dtypes, gradients, strict=True)
+    ]
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -148,7 +151,7 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         ctx.training,
         ctx.eps,
         ctx.activation,
-        any(dtype is not None for dtype in ctx.parameters),
+        ctx.parameters != (None, None),
         computes_residual,
         backend=ctx.backend,
     )

@@ -14,7 +14,7 @@ from visionops.norm.fused_batch_norm import (
     FUSED_BATCH_NORM_BACKWARD,
     KINKED,
     check_arguments,
-    dtypes_of,
+    dtype_of,
     fake_forward,
     move,
     of_parameters,
@@ -71,11 +71,11 @@ class _InPlace(torch.autograd.Function):
         backend: str | None,
     ) -> Tensor:
         number = ACTIVATIONS[activation]
-        with_parameters = ctx.needs_input_grad[1:3]
-        ctx.training, ctx.eps, ctx.activation, ctx.with_residual = training, eps, number, ctx.needs_input_grad[3]
-        ctx.parameters = dtypes_of((weight, bias), with_parameters)
+        _, of_weight, of_bias, ctx.with_residual, *_ = ctx.needs_input_grad
+        ctx.training, ctx.eps, ctx.activation = training, eps, number
+        ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
         recomputes = activation is not None and number not in KINKED
-        reads_input = training or any(with_parameters) or recomputes
+        reads_input = training or of_weight or of_bias or recomputes
         ctx.rebuilds = reads_input and residual is None and activation in INVERTIBLE and _outweighs(weight, bias)
         kept = input.clone() if reads_input and not ctx.rebuilds else None
         plain = training, momentum, eps, residual, number, number in KINKED
@@ -97,7 +97,7 @@ class _InPlace(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> Any:
         if grad is None:  # nobody asked for the output's
             return (None,) * 11
-        with_affine = any(dtype is not None for dtype in ctx.parameters)
+        with_affine = ctx.parameters != (None, None)
         arguments = (grad, *ctx.saved_tensors, ctx.training, ctx.eps, ctx.activation, with_affine)
         if ctx.rebuilds:
             grad_input, *of_affine = IN_PLACE_BACKWARD(*arguments)
