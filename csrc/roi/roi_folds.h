@@ -69,15 +69,18 @@ class Folds {
         const int64_t last = rows_of(p, row_size, at), next_last = rows_of(p + rows - 1, row_size, next_at);
         Lanes<C> most = load_masked(columns + at, fold->mask),
                  next_most = load_masked(next_columns + next_at, fold->next_mask);
-        Pixels<C> first = all_pixels<C>(at), next_first = all_pixels<C>(next_at);
+        Pixels<C> first = all_pixels<C>(at + fold->column) + lane,
+                  next_first = all_pixels<C>(next_at + fold->next) + lane;
+        Pixels<C> down{}, first_down{}, next_first_down{};  // below the bin's first row
         sum += most;
         next_sum += next_most;
         for (int64_t i = 1; i < depth_; ++i) {
           // A bin that has fewer rows takes its last one again.
           at = at < last ? at + row_size : at;
           next_at = next_at < next_last ? next_at + row_size : next_at;
-          take_greater<finds>(load_masked(columns + at, fold->mask), at, most, first, sum);
-          take_greater<finds>(load_masked(next_columns + next_at, fold->next_mask), next_at, next_most, next_first,
+          down += all_pixels<C>(row_size);
+          take_greater<finds>(load_masked(columns + at, fold->mask), down, most, first_down, sum);
+          take_greater<finds>(load_masked(next_columns + next_at, fold->next_mask), down, next_most, next_first_down,
                               next_sum);
         }
         const int64_t bin = p * width_ + fold->bin;
@@ -89,8 +92,8 @@ class Folds {
         }
         store(out + bin, greatest, bins);
         if constexpr (finds) {
-          first += lane + static_cast<Pixel<C>>(fold->column);
-          next_first += lane + static_cast<Pixel<C>>(fold->next);
+          first += first_down;
+          next_first += next_first_down;
           Pixels<C> soonest = all_pixels<C>(kNoPixel);
           for (const Whole<C>* step = fold->begin; step < fold->end; ++step) {
             const Pixels<C> pixel = __builtin_shuffle(first, next_first, *step);
@@ -139,11 +142,11 @@ class Folds {
   }
 
   template <bool finds>
-  static VISIONOPS_INLINE void take_greater(const Lanes<C>& value, int64_t at, Lanes<C>& most, Pixels<C>& first,
-                                            Lanes<C>& sum) {
+  static VISIONOPS_INLINE void take_greater(const Lanes<C>& value, const Pixels<C>& pixel, Lanes<C>& most,
+                                            Pixels<C>& first, Lanes<C>& sum) {
     const auto take = value > most;
     most = take ? value : most;
-    if constexpr (finds) first = take ? all_pixels<C>(at) : first;
+    if constexpr (finds) first = take ? pixel : first;
     sum += value;
   }
 };

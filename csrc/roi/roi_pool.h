@@ -14,6 +14,7 @@ struct RoiBins {
   int64_t map;                               // of the batch; -1: the RoI is empty, zeros
   const int32_t *row_begin, *row_end;        // (pooled_height) each
   const int32_t *column_begin, *column_end;  // (pooled_width) each
+  int64_t lines = 0, lines_end = 0;          // of the table's lines those that the next RoI is the first to read
 };
 
 struct RoiBinsTable {
@@ -21,6 +22,7 @@ struct RoiBinsTable {
   const int64_t* order;      // RoIs by map, then by first row, then ascending; the empty ones last
   const int64_t* begin;      // those of map m are [begin[m], begin[m + 1]) of the order
   const int64_t* row_order;  // rows of bins, k pooled_height + p, likewise: to go forward, if channels are last
+  const int64_t* lines;      // of cache, by a pixel of each in its plane: to go forward, if channels are first
 };
 
 using RoiPoolItems = int64_t(const RoiProblem& problem);
