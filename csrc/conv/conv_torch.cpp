@@ -45,7 +45,7 @@ void run_depthwise(const std::vector<ConvolutionProblem>& phases) {
   parallel(slices, slices * kValuesPerTask / (products + 1) + 1, [&](int64_t begin, int64_t end) {
     for (size_t i = 0; i < phases.size(); ++i) {
       const int64_t items = depthwise_items(phases[i]);
-      depthwise(phases[i], filters[i].const_data_ptr(), items * begin / slices, items * end / slices);
+      depthwise(phases[i], filters[i].const_data_ptr(), scratch(), items * begin / slices, items * end / slices);
     }
   });
 }
@@ -213,11 +213,15 @@ Tensor conv2d_weight_op(const Tensor& grad, const Tensor& input, const Ints& ker
       {s.out_channels * s.in_channels * taps, s.in_channels * taps, taps, kernel_size[1], 1},
       Activation::none};
   void* data = out.mutable_data_ptr();
-  if (s.in_channels == 1 && s.out_channels == 1 && last) {
+  const bool depthwise = s.in_channels == 1 && s.out_channels == 1;
+  if (depthwise && last) {
     run_depthwise_weight(problem, data);
-    return out;
+  } else if (depthwise && depthwise_weight_by_planes(problem)) {
+    parallel(groups, kValuesPerTask / (grad.numel() / groups * taps + 1) + 1,
+             [&](int64_t begin, int64_t end) { depthwise_weight_planes(problem, data, scratch(), begin, end); });
+  } else {
+    run_weight(problem, data);
   }
-  run_weight(problem, data);
   return out;
 }
 
