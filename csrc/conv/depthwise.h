@@ -9,6 +9,11 @@ namespace visionops {
 using DepthwiseFilters = void(const ConvolutionProblem& problem, void* filters);
 VISIONOPS_KERNEL(DepthwiseFilters, depthwise_filters)
 
+/// Whether the planes of a problem whose channels come first are narrow enough for the scratch to hold some lines. Then
+/// `depthwise` takes pixels that are apart, and there is a depthwise_weight_planes.
+using DepthwiseByPlanes = bool(const ConvolutionProblem& problem);
+VISIONOPS_KERNEL(DepthwiseByPlanes, depthwise_by_planes)
+
 /// Work items of `depthwise`: rows of the result, or planes of it where channels come first.
 using DepthwiseItems = int64_t(const ConvolutionProblem& problem);
 VISIONOPS_KERNEL(DepthwiseItems, depthwise_items)
@@ -33,11 +38,8 @@ VISIONOPS_KERNEL(DepthwiseWeight, depthwise_weight)
 using DepthwiseWeightTotal = void(const ConvolutionProblem& problem, const void* sums, void* grad_weight);
 VISIONOPS_KERNEL(DepthwiseWeightTotal, depthwise_weight_total)
 
-/// Whether the same can be had where channels come first: its planes are not too wide for the scratch.
-using DepthwiseWeightByPlanes = bool(const ConvolutionProblem& problem);
-VISIONOPS_KERNEL(DepthwiseWeightByPlanes, depthwise_weight_by_planes)
-
-/// Writes the gradients of the channels [begin, end), by the strides of weight. Scratch is that of `convolution`.
+/// Writes that gradient's channels [begin, end) where channels come first and depthwise_by_planes, by the strides of
+/// weight. Scratch is that of `convolution`.
 using DepthwiseWeightPlanes = void(const ConvolutionProblem& problem, void* grad_weight, void* scratch, int64_t begin,
                                    int64_t end);
 VISIONOPS_KERNEL(DepthwiseWeightPlanes, depthwise_weight_planes)

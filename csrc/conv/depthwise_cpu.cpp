@@ -8,22 +8,6 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-/// The same windows, their taps in the order of the pixels: an adjoint's go the other way.
-Axis ascending(Axis axis) {
-  if (axis.tap_step >= 0) return axis;
-  axis.first += (axis.taps - 1) * axis.tap_step;
-  axis.tap_step = -axis.tap_step;
-  axis.weight_first += (axis.taps - 1) * axis.weight_step;
-  axis.weight_step = -axis.weight_step;
-  return axis;
-}
-
-ConvolutionProblem ascending(ConvolutionProblem problem) {
-  problem.y = ascending(problem.y);
-  problem.x = ascending(problem.x);
-  return problem;
-}
-
 template <class T>
 void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
   using C = Compute<T>;
@@ -58,10 +42,11 @@ void depthwise_filters(const ConvolutionProblem& any, void* filters) {
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     auto* to = static_cast<Compute<T>*>(filters);
-    for (int64_t channel = 0; channel < problem.groups; ++channel) {
-      const Group<T> group(problem, channel);
-      for (int64_t tap = 0; tap < problem.y.taps * problem.x.taps; ++tap) {
-        to[tap * problem.groups + channel] = to_compute(*group.weight_of(0, 0, tap));
+    const Group<T> first(problem, 0);
+    for (int64_t tap = 0; tap < problem.y.taps * problem.x.taps; ++tap) {
+      const T* from = first.weight_of(0, 0, tap);
+      for (int64_t channel = 0; channel < problem.groups; ++channel, from += problem.weight_strides.group) {
+        *to++ = to_compute(*from);
       }
     }
   });

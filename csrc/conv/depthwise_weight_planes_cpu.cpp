@@ -101,6 +101,7 @@ void weight_of_channel(const ConvolutionProblem& p, int64_t channel, void* scrat
   const T *image = static_cast<const T*>(p.image), *image_end = image + p.batch * p.groups * size;
   const T *grad = static_cast<const T*>(p.out), *grad_end = grad + p.batch * p.groups * results;
   auto* sums = static_cast<Vector<C>*>(scratch);
+  const LineMap map = {0, 1, p.x.positions, 0, 1, strip.width};
   strip.find_columns();
   for (int64_t tap = 0; tap < taps; ++tap) sums[tap] = Vector<C>{};
   for (int64_t plane = channel; plane < p.batch * p.groups; plane += p.groups) {
@@ -108,8 +109,8 @@ void weight_of_channel(const ConvolutionProblem& p, int64_t channel, void* scrat
       const int64_t count = p.y.positions - row < strip.rows ? p.y.positions - row : strip.rows;
       strip.fill(image + plane * size, image_end, row, count);
       for (int64_t r = 0; r < count; ++r) {
-        copy_line(grad + plane * results + (row + r) * p.x.positions, 1, p.x.positions, grad_end,
-                  strip.beside + r * strip.width, strip.width);
+        const T* from = grad + plane * results + (row + r) * p.x.positions;
+        lay_out(map, from, grad_end - from >= strip.width, strip.beside + r * strip.width);
       }
       add_strip(strip, count, sums);
     }
@@ -124,7 +125,8 @@ void weight_of_channel(const ConvolutionProblem& p, int64_t channel, void* scrat
 
 }  // namespace
 
-bool depthwise_weight_by_planes(const ConvolutionProblem& problem) {
+bool depthwise_by_planes(const ConvolutionProblem& any) {
+  const ConvolutionProblem problem = ascending(any);
   const bool wide = problem.dtype == DType::f64;
   return (wide ? strip_of<double>(problem, nullptr).rows : strip_of<float>(problem, nullptr).rows) > 0;
 }
