@@ -32,6 +32,13 @@ Axis adjoint(const Axis& axis, int64_t phase) {
           stride};
 }
 
+// The same at once, of a result whose pixels lie `stride` apart.
+Axis whole_adjoint(const Axis& axis) {
+  Axis whole = {axis.size, axis.positions, -axis.first, 1, axis.taps, -axis.tap_step, 0, 1, 0, 1};
+  whole.apart = axis.step;
+  return whole;
+}
+
 // Phases are cut alike, so that what a thread has of each reads and writes the same rows.
 void run_depthwise(const std::vector<ConvolutionProblem>& phases) {
   std::vector<Tensor> filters;
@@ -45,7 +52,7 @@ void run_depthwise(const std::vector<ConvolutionProblem>& phases) {
   parallel(slices, slices * kValuesPerTask / (products + 1) + 1, [&](int64_t begin, int64_t end) {
     for (size_t i = 0; i < phases.size(); ++i) {
       const int64_t items = depthwise_items(phases[i]);
-      depthwise(phases[i], filters[i].const_data_ptr(), items * begin / slices, items * end / slices);
+      depthwise(phases[i], filters[i].const_data_ptr(), scratch(), items * begin / slices, items * end / slices);
     }
   });
 }
@@ -170,6 +177,13 @@ Tensor conv_transpose2d_op(const Tensor& input, const Tensor& weight, const std:
       s.x,
       {s.out_channels * weight.stride(0), weight.stride(1), weight.stride(0), weight.stride(2), weight.stride(3)},
       Activation::none};
+  ConvolutionProblem whole = problem;
+  whole.y = whole_adjoint(s.y);
+  whole.x = whole_adjoint(s.x);
+  if (s.in_channels == 1 && s.out_channels == 1 && !last && depthwise_by_planes(whole)) {
+    run_depthwise({whole});
+    return out;
+  }
   std::vector<ConvolutionProblem> phases;
   for (int64_t row = 0; row < stride[0] && row < output_size[0]; ++row) {
     for (int64_t column = 0; column < stride[1] && column < output_size[1]; ++column) {
@@ -213,11 +227,15 @@ Tensor conv2d_weight_op(const Tensor& grad, const Tensor& input, const Ints& ker
       {s.out_channels * s.in_channels * taps, s.in_channels * taps, taps, kernel_size[1], 1},
       Activation::none};
   void* data = out.mutable_data_ptr();
-  if (s.in_channels == 1 && s.out_channels == 1 && last) {
+  const bool depthwise = s.in_channels == 1 && s.out_channels == 1;
+  if (depthwise && last) {
     run_depthwise_weight(problem, data);
-    return out;
+  } else if (depthwise && depthwise_by_planes(problem)) {
+    parallel(groups, kValuesPerTask / (grad.numel() / groups * taps + 1) + 1,
+             [&](int64_t begin, int64_t end) { depthwise_weight_planes(problem, data, scratch(), begin, end); });
+  } else {
+    run_weight(problem, data);
   }
-  run_weight(problem, data);
   return out;
 }
 

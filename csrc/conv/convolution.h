@@ -13,6 +13,8 @@ struct Axis {
   int64_t taps, tap_step;             // tap_step may be negative
   int64_t weight_first, weight_step;  // tap t has the weight at weight_first + t weight_step along the kernel's side
   int64_t out_first, out_step;        // position p is pixel out_first + p out_step of the result
+  // Pixels are so far apart, with zeros between them: only where depthwise planes say that they take it.
+  int64_t apart = 1;
 
   /// Whether position p meets pixel p and no other.
   bool is_pixels() const { return taps == 1 && first == 0 && step == 1 && positions == size; }

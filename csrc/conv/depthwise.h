@@ -9,12 +9,19 @@ namespace visionops {
 using DepthwiseFilters = void(const ConvolutionProblem& problem, void* filters);
 VISIONOPS_KERNEL(DepthwiseFilters, depthwise_filters)
 
+/// Whether the planes of a problem whose channels come first are narrow enough for the scratch to hold some lines. Then
+/// `depthwise` takes pixels that are apart, and there is a depthwise_weight_planes.
+using DepthwiseByPlanes = bool(const ConvolutionProblem& problem);
+VISIONOPS_KERNEL(DepthwiseByPlanes, depthwise_by_planes)
+
 /// Work items of `depthwise`: rows of the result, or planes of it where channels come first.
 using DepthwiseItems = int64_t(const ConvolutionProblem& problem);
 VISIONOPS_KERNEL(DepthwiseItems, depthwise_items)
 
-/// Writes the items [begin, end) of out as `convolution` does, from filters as written by depthwise_filters.
-using Depthwise = void(const ConvolutionProblem& problem, const void* filters, int64_t begin, int64_t end);
+/// Writes the items [begin, end) of out as `convolution` does, with its scratch, from filters as written by
+/// depthwise_filters.
+using Depthwise = void(const ConvolutionProblem& problem, const void* filters, void* scratch, int64_t begin,
+                       int64_t end);
 VISIONOPS_KERNEL(Depthwise, depthwise)
 
 /// The gradient of a depthwise convolution by its weight, where channels are last: of `problem`, out is the gradient by
@@ -30,6 +37,12 @@ VISIONOPS_KERNEL(DepthwiseWeight, depthwise_weight)
 /// Writes the sums of all parts to the gradient, which has the strides of weight.
 using DepthwiseWeightTotal = void(const ConvolutionProblem& problem, const void* sums, void* grad_weight);
 VISIONOPS_KERNEL(DepthwiseWeightTotal, depthwise_weight_total)
+
+/// Writes that gradient's channels [begin, end) where channels come first and depthwise_by_planes, by the strides of
+/// weight. Scratch is that of `convolution`.
+using DepthwiseWeightPlanes = void(const ConvolutionProblem& problem, void* grad_weight, void* scratch, int64_t begin,
+                                   int64_t end);
+VISIONOPS_KERNEL(DepthwiseWeightPlanes, depthwise_weight_planes)
 
 /// A depthwise convolution whose result, never written, is the image of a pointwise one. Of `depthwise`, out does not
 /// matter; of `pointwise`, image does not.

@@ -1,51 +1,12 @@
 // Depthwise convolution on the CPU, from planes or rows of pixels.
 #include "conv/depthwise.h"
 
+#include "conv/depthwise_planes.h"
 #include "conv/depthwise_values.h"
 #include "conv/factors.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
-
-/// The same windows, their taps in the order of the pixels: an adjoint's go the other way.
-Axis ascending(Axis axis) {
-  if (axis.tap_step >= 0) return axis;
-  axis.first += (axis.taps - 1) * axis.tap_step;
-  axis.tap_step = -axis.tap_step;
-  axis.weight_first += (axis.taps - 1) * axis.weight_step;
-  axis.weight_step = -axis.weight_step;
-  return axis;
-}
-
-ConvolutionProblem ascending(ConvolutionProblem problem) {
-  problem.y = ascending(problem.y);
-  problem.x = ascending(problem.x);
-  return problem;
-}
-
-template <class T>
-void planes(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
-  using C = Compute<T>;
-  constexpr int64_t kMost = kColumnPanels * kTileColumns<C>;
-  const int64_t positions = p.y.positions * p.x.positions;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item / p.groups * positions;
-    T* out = static_cast<T*>(p.out) + item * p.out_height * p.out_width;
-    for (int64_t at = 0; at < positions; at += kMost) {
-      const int64_t count = positions - at < kMost ? positions - at : kMost;
-      C values[kMost];
-      depthwise_columns<T>(p, first + at, count, item % p.groups, 1, filters, values, kTileColumns<C>);
-      for (int64_t lane = 0; lane < count;) {
-        const int64_t y = (at + lane) / p.x.positions, x = (at + lane) % p.x.positions;
-        T* to = out + (p.y.out_first + y * p.y.out_step) * p.out_width + p.x.out_first + x * p.x.out_step;
-        for (int64_t end = count - lane < p.x.positions - x ? count : lane + p.x.positions - x; lane < end; ++lane) {
-          *to = from_compute<T>(values[lane]);
-          to += p.x.out_step;
-        }
-      }
-    }
-  }
-}
 
 template <class T>
 void rows(const ConvolutionProblem& p, const Compute<T>* filters, int64_t begin, int64_t end) {
@@ -81,10 +42,11 @@ void depthwise_filters(const ConvolutionProblem& any, void* filters) {
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     auto* to = static_cast<Compute<T>*>(filters);
-    for (int64_t channel = 0; channel < problem.groups; ++channel) {
-      const Group<T> group(problem, channel);
-      for (int64_t tap = 0; tap < problem.y.taps * problem.x.taps; ++tap) {
-        to[tap * problem.groups + channel] = to_compute(*group.weight_of(0, 0, tap));
+    const Group<T> first(problem, 0);
+    for (int64_t tap = 0; tap < problem.y.taps * problem.x.taps; ++tap) {
+      const T* from = first.weight_of(0, 0, tap);
+      for (int64_t channel = 0; channel < problem.groups; ++channel, from += problem.weight_strides.group) {
+        *to++ = to_compute(*from);
       }
     }
   });
@@ -94,7 +56,7 @@ int64_t depthwise_items(const ConvolutionProblem& problem) {
   return problem.batch * (problem.channels_last ? problem.y.positions : problem.groups);
 }
 
-void depthwise(const ConvolutionProblem& any, const void* filters, int64_t begin, int64_t end) {
+void depthwise(const ConvolutionProblem& any, const void* filters, void* scratch, int64_t begin, int64_t end) {
   const ConvolutionProblem problem = ascending(any);
   visit_floating(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -102,7 +64,7 @@ void depthwise(const ConvolutionProblem& any, const void* filters, int64_t begin
     if (problem.channels_last) {
       rows<T>(problem, by_tap, begin, end);
     } else {
-      planes<T>(problem, by_tap, begin, end);
+      depthwise_planes<T>(problem, by_tap, scratch, begin, end);
     }
   });
 }

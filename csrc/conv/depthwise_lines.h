@@ -74,13 +74,6 @@ static inline Vector<C> chosen(Vector<C> value, Vector<C> other, const Lane<C>* 
   return (Vector<C>)(((Bits)value & mask) | ((Bits)other & ~mask));
 }
 
-/// Lanes kFirst, kFirst + kStep and so on of two neighbouring vectors.
-template <int kFirst, int kStep, class C, int... kLanes>
-static inline Vector<C> across(Vector<C> a, Vector<C> b, std::integer_sequence<int, kLanes...>) {
-  const Vector<Lane<C>> order = {(kFirst + kLanes * kStep)...};
-  return __builtin_shuffle(a, b, order);
-}
-
 /// A stretch's values of one channel. `left` is what the tap to the left meets at lane 0.
 template <int kStep, class C>
 static inline void stretch_values(const Stretch<C>& s, const C* left, int64_t line, const Vector<C> (&filter)[9],

@@ -20,6 +20,13 @@ static inline Vector<C> interleave(Vector<C> a, Vector<C> b, std::integer_sequen
   return __builtin_shuffle(a, b, order);
 }
 
+/// Lanes kFirst, kFirst + kStep and so on of two neighbouring vectors.
+template <int kFirst, int kStep, class C, int... kLanes>
+static inline Vector<C> across(Vector<C> a, Vector<C> b, std::integer_sequence<int, kLanes...>) {
+  const Vector<Lane<C>> order = {(kFirst + kLanes * kStep)...};
+  return __builtin_shuffle(a, b, order);
+}
+
 /// Turns a square of vectors: each stage interleaves its first half with its second.
 template <class C>
 static inline void turn(Vector<C>* square) {

@@ -105,3 +105,22 @@ def test_they_depend_on_no_number_of_threads(stride: int) -> None:
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_of_planes_too_wide_for_the_scratch(stride: int) -> None:
+    leaves = _leaves(torch.float64, LAYOUTS[0], (1, 2, 3, 70_000), (2, 1, 3, 3))
+    expected = _gradients(F.conv2d, leaves, None, stride, 1, 1, 2)
+    actual = _gradients(depthwise_conv2d, leaves, None, stride, 1, backend="native")
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_infinity_reaches_only_the_taps_that_meet_it(stride: int, layout: torch.memory_format) -> None:
+    image, weight = _leaves(torch.float32, layout, (1, 16, 5, 21), (16, 1, 3, 3))
+    image[..., -1] = torch.inf
+    _, by_weight = _gradients(depthwise_conv2d, [image, weight], None, stride, backend="native")
+    assert not by_weight[..., 2].isfinite().any()
+    assert by_weight[..., :2].isfinite().all()

@@ -183,7 +183,7 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     if dtype is torch.float32:
         native = groups == 1 and pointwise
         if groups == input.shape[1] == out_channels and height == 3 and width == 3:
-            native = is_channels_last(input) and needs_autograd((input, weight))  # torch's backward is slow
+            native = not is_channels_last(input) or needs_autograd((input, weight))  # torch's backward is slow
     else:
         native = groups == 1 and not pointwise and dtype is torch.float64
     return None if native else "aten"
