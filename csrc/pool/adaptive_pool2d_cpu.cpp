@@ -1,6 +1,6 @@
 // Averages and maxima of bins on the CPU: bin by bin where channels are vectors, or small planes are turned to be; else
 // down the rows of a bin with vectors over whole rows, then along them.
-#include "pool/adaptive_turned.h"
+#include "pool/turned_planes.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -11,6 +11,13 @@ PoolCut cut_of(const AdaptiveShape& shape) { return {shape.inner, shape.x.in, sh
 bool by_bins(const AdaptiveShape& shape) {
   return shape.inner >= kPoolLanes<float> && shape.y.in * shape.x.in < int64_t{1} << 31;
 }
+
+/// How many pixels a bin has: what its sum is divided by.
+struct BinPixels {
+  const AdaptiveShape& shape;
+
+  int64_t operator()(int64_t p, int64_t q) const { return pixels_of(shape.y, p).count * pixels_of(shape.x, q).count; }
+};
 
 /// The sum of values, in an order that no vector's length changes.
 template <class T>
@@ -174,21 +181,21 @@ void run_rows(const AdaptiveShape& shape, const T* input, void* memory, int64_t 
 
 PoolWork adaptive_pool2d_work(const AdaptiveShape& shape) {
   const PoolCut cut = cut_of(shape);
-  PoolScratch scratch(nullptr);
+  const int64_t rows = cut.rows * pool_ceil_div(shape.y.in, shape.y.out);
+  PoolWork work = {cut.items(shape.outer), rows * shape.x.in * cut.channels, 0};
   visit_floating(shape.dtype, [&](auto tag) {
     using C = Compute<typename decltype(tag)::type>;
+    PoolScratch scratch(nullptr);
     if (turns_planes(shape)) {
-      TurnedPlanes<C>(shape, scratch);
+      const TurnedFolds<C, AdaptiveShape> folds(shape, scratch);
+      work = folds.work(scratch);
     } else {
       scratch.take<C>(shape.x.in * cut.channels);
       RowMaxima<C>(shape, cut.channels, scratch);
+      work.scratch_bytes = scratch.bytes();
     }
   });
-  if (turns_planes(shape)) {
-    return {pool_ceil_div(shape.outer, kTurned), shape.y.in * shape.x.in * kTurned, scratch.bytes()};
-  }
-  const int64_t rows = cut.rows * pool_ceil_div(shape.y.in, shape.y.out);
-  return {cut.items(shape.outer), rows * shape.x.in * cut.channels, scratch.bytes()};
+  return work;
 }
 
 void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* output, void* scratch, int64_t begin,
@@ -197,16 +204,14 @@ void adaptive_avg_pool2d(const AdaptiveShape& shape, const void* input, void* ou
     using T = typename decltype(tag)::type;
     const auto* const from = static_cast<const T*>(input);
     auto* const to = static_cast<T*>(output);
-    if (turns_planes(shape)) {
-      if (is_plane(shape)) {
-        return average_planes(shape, from, to, begin * kTurned, pool_min(shape.outer, end * kTurned));
-      }
-      PoolScratch parts(scratch);
-      TurnedPlanes<Compute<T>> planes(shape, parts);
-      for (int64_t index = begin; index < end; ++index) planes.average(index, from, to);
-      return;
+    if (is_plane(shape)) {
+      const int64_t planes = turns_planes(shape) ? kTurned : 1;
+      return average_planes(shape, from, to, begin * planes, pool_min(shape.outer, end * planes));
     }
-    if (is_plane(shape)) return average_planes(shape, from, to, begin, end);
+    if (turns_planes(shape)) {
+      PoolScratch parts(scratch);
+      return TurnedFolds<Compute<T>, AdaptiveShape>(shape, parts).average(BinPixels{shape}, from, to, begin, end);
+    }
     if (!by_bins(shape)) return run_rows<RowSums>(shape, from, scratch, begin, end, to);
     walk_windows(shape, cut_of(shape), from, average_fold(BinPixels{shape}, to), begin, end);
   });
@@ -220,9 +225,7 @@ void adaptive_max_pool2d(const AdaptiveShape& shape, const void* input, void* ou
     auto* const to = static_cast<T*>(output);
     if (turns_planes(shape)) {
       PoolScratch parts(scratch);
-      TurnedPlanes<Compute<T>> planes(shape, parts);
-      for (int64_t index = begin; index < end; ++index) planes.maximum(index, from, to, indices);
-      return;
+      return TurnedFolds<Compute<T>, AdaptiveShape>(shape, parts).maximum(from, to, indices, begin, end);
     }
     if (!by_bins(shape)) return run_rows<RowMaxima>(shape, from, scratch, begin, end, to, indices);
     walk_windows(shape, cut_of(shape), from, MaximumFold<T, int64_t>(to, indices), begin, end);

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "pool/avg_rows.h"
-#include "pool/pool_windows.h"
+#include "pool/turned_planes.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -182,13 +182,53 @@ class Backward {
   int64_t* held_;
 };
 
+/// Of small planes, an item being a group of them.
+template <class C>
+class TurnedBackward {
+ public:
+  TurnedBackward(const PoolShape& shape, const PoolDivisor& divisor, PoolScratch& scratch)
+      : planes_(shape.outer, shape.y.out * shape.x.out, shape.y.in * shape.x.in, scratch),
+        pass_(turned(shape), divisor, scratch) {}
+
+  PoolWork work(const PoolScratch& scratch) const { return planes_.work(scratch); }
+
+  template <class T>
+  void run(const T* grad, T* grad_input, int64_t begin, int64_t end) {
+    pass_.prepare();
+    for (int64_t group = begin; group < end; ++group) {
+      planes_.run(group, grad, grad_input, [&](const C* from, C* to) {
+        for (int64_t item = 0; item < pass_.cut().items(1); ++item) pass_.run(item, from, to);
+      });
+    }
+  }
+
+ private:
+  TurnedPlanes<C> planes_;
+  Backward<C> pass_;
+};
+
 }  // namespace
 
-PoolWork avg_pool2d_backward_work(const PoolShape& shape) { return avg_work_of<Backward>(shape, shape.x.in); }
+PoolWork avg_pool2d_backward_work(const PoolShape& shape) {
+  if (!turns_planes(shape)) return avg_work_of<Backward>(shape, shape.x.in);
+  PoolWork work{};
+  visit_floating(shape.dtype, [&](auto tag) {
+    PoolScratch scratch(nullptr);
+    const TurnedBackward<Compute<typename decltype(tag)::type>> planes(shape, {}, scratch);
+    work = planes.work(scratch);
+  });
+  return work;
+}
 
 void avg_pool2d_backward(const PoolShape& shape, const PoolDivisor& divisor, const void* grad, void* grad_input,
                          void* scratch, int64_t begin, int64_t end) {
-  avg_run_items<Backward>(shape, divisor, grad, grad_input, scratch, begin, end);
+  if (!turns_planes(shape)) return avg_run_items<Backward>(shape, divisor, grad, grad_input, scratch, begin, end);
+  visit_floating(shape.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    PoolScratch parts(scratch);
+    TurnedBackward<Compute<T>> planes(shape, divisor, parts);
+    planes.run(static_cast<const T*>(grad), static_cast<T*>(grad_input), begin, end);
+  });
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -1,6 +1,6 @@
 // The average of each window on the CPU: along each row once, then down the rows of a window; or window by window.
-#include "pool/avg_fold.h"
 #include "pool/avg_rows.h"
+#include "pool/turned_planes.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -80,20 +80,34 @@ class Forward {
   int64_t* held_;
 };
 
+bool by_turned(const PoolShape& shape) { return turns_planes(shape) && pool_has_few_taps(shape); }
+
 }  // namespace
 
 PoolWork avg_pool2d_work(const PoolShape& shape) {
-  return avg_work_of<Forward>(shape, pool_max(shape.x.out, shape.y.stride * shape.x.in));
+  if (!by_turned(shape)) return avg_work_of<Forward>(shape, pool_max(shape.x.out, shape.y.stride * shape.x.in));
+  PoolWork work{};
+  visit_floating(shape.dtype, [&](auto tag) {
+    PoolScratch scratch(nullptr);
+    const TurnedFolds<Compute<typename decltype(tag)::type>, PoolShape> folds(shape, scratch);
+    work = folds.work(scratch);
+  });
+  return work;
 }
 
 void avg_pool2d(const PoolShape& shape, const PoolDivisor& divisor, const void* input, void* output, void* scratch,
                 int64_t begin, int64_t end) {
-  if (!pool_by_windows(shape)) return avg_run_items<Forward>(shape, divisor, input, output, scratch, begin, end);
+  if (!by_turned(shape) && !pool_by_windows(shape)) {
+    return avg_run_items<Forward>(shape, divisor, input, output, scratch, begin, end);
+  }
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    const auto* const from = static_cast<const T*>(input);
+    auto* const to = static_cast<T*>(output);
     const auto counted = [&](int64_t p, int64_t q) { return pool_divisor(shape, divisor, p, q); };
-    walk_windows(shape, cut_of(shape), static_cast<const T*>(input), average_fold(counted, static_cast<T*>(output)),
-                 begin, end);
+    if (pool_by_windows(shape)) return walk_windows(shape, cut_of(shape), from, average_fold(counted, to), begin, end);
+    PoolScratch parts(scratch);
+    TurnedFolds<Compute<T>, PoolShape>(shape, parts).average(counted, from, to, begin, end);
   });
 }
 

@@ -1,20 +1,18 @@
 // The gradient of max pooling on the CPU by comparison: pixels compare the offsets of their windows with their own tap.
 #pragma once
 
-#include <utility>
-
 #include "pool/max_pool2d.h"
-#include "pool/pool_windows.h"
+#include "pool/pool_rows.h"
 
 namespace visionops::VISIONOPS_ISA {
 // Of the one file that includes it: a function called in one place is then part of that place.
 namespace {
 
-// From so many taps on a comparison for each costs more than to go to one.
-constexpr int64_t kManyMaxTaps = 16;
-
+/// Whether channels are vectors, and to compare all windows of a pixel costs less than to send each gradient to one.
 bool compares_channels(const PoolShape& shape) {
-  return shape.inner >= kPoolLanes<float> && shape.y.kernel * shape.x.kernel < kManyMaxTaps;
+  constexpr int64_t most_windows = 9;
+  return shape.inner >= kPoolLanes<float> &&
+         pool_ceil_div(shape.y.kernel, shape.y.stride) * pool_ceil_div(shape.x.kernel, shape.x.stride) <= most_windows;
 }
 
 /// Whether each pixel of a plane lies in one window at most, of two columns that are next to each other.
@@ -41,129 +39,180 @@ struct MaxGradients {
   }
 };
 
-/// sums[i] = the sum of those of gradients k in order, and before them, unless it starts, of itself, whose offset is
-/// number k.
-template <bool starts, class C, class O, size_t... k>
-void collect_max(std::index_sequence<k...>, const C* const* from, const O* const* from_offsets, const O* from_numbers,
-                 int64_t channels, C* __restrict sums) {
-  const C* const grads[] = {from[k]...};
-  const O* const offsets[] = {from_offsets[k]...};
-  const O numbers[] = {from_numbers[k]...};
-  for (int64_t i = 0; i < channels; ++i) {
-    C sum = starts ? C(0) : sums[i];
-    ((sum += offsets[k][i] == numbers[k] ? grads[k][i] : C(0)), ...);
-    sums[i] = sum;
-  }
-}
+/// The tap of a window that is some pixel, and where the window stands.
+struct MaxTap {
+  int64_t place, number;
+};
 
-/// Pixels whose channels are vectors: each is summed where it stands.
-template <class T, class O>
+struct MaxTaps {
+  const MaxTap *first, *last;
+
+  const MaxTap* begin() const { return first; }
+  const MaxTap* end() const { return last; }
+};
+
+#if defined(__AVX512F__)
+constexpr int kCompareBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kCompareBytes = 32;
+#else
+constexpr int kCompareBytes = 16;
+#endif
+
+/// A few vectors of sums: of the machine's size, for of wider ones the compiler compares each value alone.
+template <class C, int vectors>
+class MaxSums {
+ public:
+  static constexpr int kLanes = kCompareBytes / sizeof(C), kChannels = vectors * kLanes;
+
+  /// Adds those gradients whose offset is the number.
+  void add(const C* grads, const uint8_t* offsets, int64_t number) {
+    const auto tap = static_cast<uint8_t>(number);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      Values values;
+      memcpy(&values, grads + v * kLanes, sizeof values);
+      // A loop, for GCC converts vectors of bytes to such of four times as much value by value.
+      Integer wide[kLanes];
+      for (int i = 0; i < kLanes; ++i) wide[i] = offsets[v * kLanes + i];
+      Integers taps;
+      memcpy(&taps, wide, sizeof taps);
+      sums_[v] += taps == Integers{} + tap ? values : Values{};
+    }
+  }
+
+  void store(C* to) const { memcpy(to, sums_, sizeof sums_); }
+
+ private:
+  using Integer = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
+  typedef C Values __attribute__((vector_size(kCompareBytes)));
+  typedef Integer Integers __attribute__((vector_size(kCompareBytes)));
+
+  Values sums_[vectors] = {};
+};
+
+/// Pixels whose channels are vectors. 16-bit images are widened an item at a time.
+template <class T>
 class ComparedChannels {
  public:
   using C = Compute<T>;
 
-  ComparedChannels(const PoolShape& shape, const PoolCut&, PoolScratch& scratch)
+  ComparedChannels(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
-        columns_(scratch.take<Tap>(shape.x.in * shape.x.kernel)),
-        counts_(scratch.take<int64_t>(shape.x.in)) {}
+        step_(kIsWidened ? cut.channels : shape.inner),
+        rows_(scratch.take<MaxTap>(shape.y.kernel)),
+        columns_(scratch.take<MaxTap>(shape.x.in * shape.x.kernel)),
+        counts_(scratch.take<int64_t>(shape.x.in)),
+        grads_(scratch.take<C>(kIsWidened ? most_windows(cut.rows) * step_ : 0)),
+        offsets_(scratch.take<uint8_t>(kIsWidened ? most_windows(cut.rows) * step_ : 0)),
+        sums_(scratch.take<C>(kIsWidened ? cut.rows * shape.x.in * step_ : 0)) {}
 
   /// Once the memory is there.
   void prepare() {
-    for (int64_t x = 0; x < shape_.x.in; ++x) counts_[x] = find_taps(shape_.x, x, columns_ + x * shape_.x.kernel);
+    for (int64_t x = 0; x < shape_.x.in; ++x) {
+      counts_[x] = find_taps(shape_.x, x, step_, 1, columns_ + x * shape_.x.kernel);
+    }
   }
 
-  void run(const PoolItem& item, const MaxGradients<T, O>& at) {
-    for (int64_t y = item.row; y < item.end; ++y) {
-      Tap rows[kManyMaxTaps];
-      const int64_t row_count = find_taps(shape_.y, y, rows);
-      T* const to = at.input_row(item, y);
-      for (int64_t x = 0; x < shape_.x.in; ++x) {
-        const Tap* const columns = columns_ + x * shape_.x.kernel;
-        int64_t count = 0;
-        for (int64_t r = 0; r < row_count; ++r) {
-          for (int64_t c = 0; c < counts_[x]; ++c, ++count) {
-            const int64_t place = at.window_row(item, rows[r].window) + columns[c].window * shape_.inner;
-            grads_[count] = at.grad + place;
-            offsets_[count] = at.offsets + place;
-            numbers_[count] = static_cast<O>(rows[r].number * shape_.x.kernel + columns[c].number);
-          }
-        }
-        for (int64_t begin = 0; begin < item.channels; begin += kFoldedChannels) {
-          add(count, begin, pool_min(kFoldedChannels, item.channels - begin), to + x * shape_.inner + begin);
-        }
+  void run(const PoolItem& item, const MaxGradients<T, uint8_t>& at) const {
+    const int64_t first = PoolWindows(shape_.y, item.row).begin, place = at.window_row(item, first);
+    T* const to = at.input_row(item, item.row);
+    if constexpr (kIsWidened) {
+      const int64_t windows = pool_max(0, PoolWindows(shape_.y, item.end - 1).end - first) * shape_.x.out;
+      as_compute(at.grad + place, windows, shape_.inner, item.channels, step_, grads_);
+      for (int64_t i = 0; i < windows; ++i) {
+        memcpy(offsets_ + i * step_, at.offsets + place + i * shape_.inner, item.channels);
       }
+      sum_rows(item, grads_, offsets_, first, sums_);
+      pool_store(sums_, (item.end - item.row) * shape_.x.in, shape_.inner, item.channels, step_, to);
+    } else {
+      sum_rows(item, at.grad + place, at.offsets + place, first, to);
     }
   }
 
  private:
-  // Windows that are read in one pass.
-  static constexpr int kMostWindows = 4;
+  static constexpr bool kIsWidened = !std::is_same_v<T, C>;
 
-  /// The tap of a window that is some pixel.
-  struct Tap {
-    int64_t window, number;
-  };
+  int64_t most_windows(int64_t rows) const {
+    const int64_t span = (shape_.y.kernel - 1) * shape_.y.dilation + 1;
+    return pool_min(shape_.y.out, (rows + span - 2) / shape_.y.stride + 1) * shape_.x.out;
+  }
 
-  /// All of pixel `i`, in the order of the windows.
-  static int64_t find_taps(const PoolAxis& axis, int64_t i, Tap* found) {
+  /// All of pixel `i`, in the order of the windows, which are `step` apart.
+  static int64_t find_taps(const PoolAxis& axis, int64_t i, int64_t step, int64_t numbers, MaxTap* found) {
     const PoolWindows windows(axis, i);
     int64_t count = 0;
     for (int64_t o = windows.begin; o < windows.end; ++o) {
       const int64_t beyond = i + axis.padding - o * axis.stride, number = pool_axis_div(beyond, axis.dilation);
-      if (number * axis.dilation == beyond) found[count++] = {o, number};
+      if (number * axis.dilation == beyond) found[count++] = {o * step, number * numbers};
     }
     return count;
   }
 
-  void add(int64_t windows, int64_t begin, int64_t channels, T* to) {
-    C* sums;
-    if constexpr (std::is_same_v<T, C>) {
-      sums = to;
-    } else {
-      sums = sums_;
+  /// The rows of an item, of whose windows row `first` stands at `grads`.
+  void sum_rows(const PoolItem& item, const C* grads, const uint8_t* offsets, int64_t first, C* to) const {
+    const int64_t row = shape_.x.out * step_;
+    for (int64_t y = item.row; y < item.end; ++y) {
+      const int64_t count = find_taps(shape_.y, y, row, shape_.x.kernel, rows_);
+      for (int64_t i = 0; i < count; ++i) rows_[i].place -= first * row;
+      for (int64_t x = 0; x < shape_.x.in; ++x, to += step_) {
+        const MaxTap* const columns = columns_ + x * shape_.x.kernel;
+        sum_pixel({rows_, rows_ + count}, {columns, columns + counts_[x]}, item.channels, grads, offsets, to);
+      }
     }
-    if (windows == 0) memset(sums, 0, channels * sizeof(C));
-    visit_folds<kMostWindows>(windows, [&](auto some, int64_t first) {
-      constexpr int K = decltype(some)::value;
-      const C* grads[K];
-      const O* offsets[K];
-      for (int k = 0; k < K; ++k) {
-        offsets[k] = offsets_[first + k] + begin;
-        if constexpr (std::is_same_v<T, C>) {
-          grads[k] = grads_[first + k] + begin;
-        } else {
-          widen(grads_[first + k] + begin, wide_[k], channels);
-          grads[k] = wide_[k];
-        }
-      }
-      constexpr std::make_index_sequence<K> each;
-      if (first == 0) {
-        collect_max<true>(each, grads, offsets, numbers_, channels, sums);
-      } else {
-        collect_max<false>(each, grads, offsets, numbers_ + first, channels, sums);
-      }
-    });
-    if constexpr (!std::is_same_v<T, C>) narrow(sums, to, channels);
   }
 
-  static constexpr bool kIsNarrow = !std::is_same_v<T, C>;
+  void sum_pixel(const MaxTaps& rows, const MaxTaps& columns, int64_t channels, const C* grads, const uint8_t* offsets,
+                 C* to) const {
+    int64_t done = 0;
+    const auto sum_while = [&](auto tag) {
+      using Sums = typename decltype(tag)::type;
+      for (; done + Sums::kChannels <= channels; done += Sums::kChannels) {
+        sum_channels<Sums>(rows, columns, grads + done, offsets + done, to + done);
+      }
+    };
+    sum_while(Tag<MaxSums<C, 4>>{});
+    sum_while(Tag<MaxSums<C, 1>>{});
+    for (; done < channels; ++done) {
+      C sum = 0;
+      for (const MaxTap& row : rows) {
+        for (const MaxTap& column : columns) {
+          const int64_t place = row.place + column.place + done;
+          sum += offsets[place] == row.number + column.number ? grads[place] : C(0);
+        }
+      }
+      to[done] = sum;
+    }
+  }
+
+  template <class Sums>
+  static void sum_channels(const MaxTaps& rows, const MaxTaps& columns, const C* grads, const uint8_t* offsets, C* to) {
+    Sums sums;
+    for (const MaxTap& row : rows) {
+      for (const MaxTap& column : columns) {
+        const int64_t place = row.place + column.place;
+        sums.add(grads + place, offsets + place, row.number + column.number);
+      }
+    }
+    sums.store(to);
+  }
 
   PoolShape shape_;
-  Tap* columns_;  // by column of the input, as many as counted
+  int64_t step_;     // from a window to the next, and from a pixel
+  MaxTap* rows_;     // of a row of pixels
+  MaxTap* columns_;  // by column of the input, as many as counted
   int64_t* counts_;
-  // The windows of a pixel.
-  const T* grads_[kManyMaxTaps];
-  const O* offsets_[kManyMaxTaps];
-  O numbers_[kManyMaxTaps];
-  alignas(64) C wide_[kIsNarrow ? kMostWindows : 1][kIsNarrow ? kFoldedChannels : 1];
-  alignas(64) C sums_[kIsNarrow ? kFoldedChannels : 1];
+  C* grads_;
+  uint8_t* offsets_;
+  C* sums_;
 };
 
 /// Planes whose rows are halved.
-template <class T, class O>
+template <class T>
 class ComparedHalves {
  public:
   using C = Compute<T>;
+  using O = uint8_t;
 
   ComparedHalves(const PoolShape& shape, const PoolCut&, PoolScratch& scratch)
       : shape_(shape),

@@ -1,8 +1,8 @@
 // The gradient of max pooling on the CPU: each element of the input collects from the windows that hold it.
 //
-// Where channels are vectors and windows have few taps, or windows halve a plane, pixels compare the offsets of their
-// windows with their own tap in them. Else a window's gradient goes where its offset says, to rows that one item owns.
-// All add in the order of the windows, so that they give the same bits.
+// Where channels are vectors and few windows hold a pixel, or windows halve a plane, pixels compare the offsets of
+// their windows with their own tap in them. Else a window's gradient goes where its offset says, to rows that one item
+// owns. All add in the order of the windows, so that they give the same bits.
 #include "pool/max_compare.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -22,7 +22,7 @@ class Sending {
 
   Sending(const PoolShape& shape, const PoolCut& cut, PoolScratch& scratch)
       : shape_(shape),
-        is_direct_(std::is_same_v<T, C> && shape.inner == 1 && shape.y.kernel * shape.x.kernel < kManyMaxTaps),
+        is_direct_(std::is_same_v<T, C> && shape.inner == 1 && shape.y.kernel * shape.x.kernel < kManyTaps),
         channels_(cut.channels),
         beside_(is_direct_ ? 0 : shape.x.padding),
         width_(is_direct_ ? shape.x.in
@@ -56,6 +56,7 @@ class Sending {
   // several planes take turns. Together they stay in the first cache.
   static constexpr int kPlanes = 4;
   static constexpr int64_t kSmallPlane = 2048;
+  static constexpr int64_t kManyTaps = 16;
 
   template <int planes>
   void run_planes(const PoolItem& item, const MaxGradients<T, O>& at) const {
@@ -152,9 +153,9 @@ void visit_kernel(const PoolShape& shape, F&& f) {
     if (!has_small_offsets(shape)) {
       f(Tag<Sending<T, int32_t>>{}, Tag<MaxGradients<T, int32_t>>{});
     } else if (compares_channels(shape)) {
-      f(Tag<ComparedChannels<T, uint8_t>>{}, Tag<MaxGradients<T, uint8_t>>{});
+      f(Tag<ComparedChannels<T>>{}, Tag<MaxGradients<T, uint8_t>>{});
     } else if (compares_halves(shape)) {
-      f(Tag<ComparedHalves<T, uint8_t>>{}, Tag<MaxGradients<T, uint8_t>>{});
+      f(Tag<ComparedHalves<T>>{}, Tag<MaxGradients<T, uint8_t>>{});
     } else {
       f(Tag<Sending<T, uint8_t>>{}, Tag<MaxGradients<T, uint8_t>>{});
     }

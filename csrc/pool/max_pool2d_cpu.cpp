@@ -1,5 +1,5 @@
 // The maximum of each window on the CPU: along each row once, then down the rows of a window; or window by window.
-#include "pool/max_fold.h"
+#include "pool/turned_planes.h"
 
 namespace visionops::VISIONOPS_ISA {
 namespace {
@@ -156,6 +156,8 @@ class ByRows {
   int64_t* held_;
 };
 
+bool by_turned(const PoolShape& shape) { return turns_planes(shape) && pool_has_few_taps(shape); }
+
 template <class T, class O>
 void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, void* memory, int64_t begin,
                int64_t end) {
@@ -164,6 +166,9 @@ void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, vo
     return walk_windows(shape, cut, input, MaximumFold<T, O>(output, offsets), begin, end);
   }
   PoolScratch scratch(memory);
+  if (by_turned(shape)) {
+    return TurnedFolds<Compute<T>, PoolShape>(shape, scratch).maximum(input, output, offsets, begin, end);
+  }
   ByRows<Compute<T>, !std::is_void_v<O>> rows(shape, cut, scratch);
   rows.prepare();
   for (int64_t index = begin; index < end; ++index) rows.run(cut.item(index), input, output, offsets);
@@ -173,11 +178,20 @@ void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, vo
 
 PoolWork max_pool2d_work(const PoolShape& shape) {
   const PoolCut cut = cut_of(shape);
-  PoolScratch scratch(nullptr);
-  visit_floating(shape.dtype,
-                 [&](auto tag) { ByRows<Compute<typename decltype(tag)::type>, true>(shape, cut, scratch); });
   const int64_t pixels = pool_max(cut.rows * shape.x.out, cut.rows * shape.y.stride * shape.x.in);
-  return {cut.items(shape.outer), pixels * cut.channels, scratch.bytes()};
+  PoolWork work = {cut.items(shape.outer), pixels * cut.channels, 0};
+  visit_floating(shape.dtype, [&](auto tag) {
+    using C = Compute<typename decltype(tag)::type>;
+    PoolScratch scratch(nullptr);
+    if (by_turned(shape)) {
+      const TurnedFolds<C, PoolShape> folds(shape, scratch);
+      work = folds.work(scratch);
+    } else {
+      ByRows<C, true>(shape, cut, scratch);
+      work.scratch_bytes = scratch.bytes();
+    }
+  });
+  return work;
 }
 
 void max_pool2d(const PoolShape& shape, const void* input, void* output, void* offsets, void* scratch, int64_t begin,

@@ -58,7 +58,7 @@ struct PoolCut {
 
   /// `across` and `down` are the pixels of what is written; an item has at least so many rows.
   PoolCut(int64_t inner, int64_t across, int64_t down, int64_t least_rows) : inner(inner), down(down) {
-    constexpr int64_t most_in_row = 4096, most_in_item = 32768, least_channels = 64;
+    constexpr int64_t most_in_row = 4096, most_in_item = 8192, least_channels = 64;
     const int64_t most_channels = pool_max(least_channels, most_in_row / across / least_channels * least_channels);
     chunks = pool_max(1, pool_ceil_div(inner, most_channels));
     channels = chunks == 1 ? inner : pool_round_up(pool_ceil_div(inner, chunks), 16);

@@ -7,7 +7,7 @@
 namespace visionops {
 namespace {
 
-constexpr int64_t kElementsPerTask = 32768;
+constexpr int64_t kElementsPerTask = 8192;
 
 // Memory for a thread's share of the work.
 class Scratch {

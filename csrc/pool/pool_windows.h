@@ -12,10 +12,14 @@ namespace visionops::VISIONOPS_ISA {
 // Channels folded at a time.
 constexpr int64_t kFoldedChannels = 256;
 
-inline bool pool_by_windows(const PoolShape& shape) {
+inline bool pool_has_few_taps(const PoolShape& shape) {
   constexpr int64_t few_taps = 16;
   const int64_t taps = shape.y.kernel * shape.x.kernel, apart = shape.y.stride * shape.x.stride;
-  return shape.inner >= kPoolLanes<float> && taps <= pool_max(few_taps, 2 * apart);
+  return taps <= pool_max(few_taps, 2 * apart);
+}
+
+inline bool pool_by_windows(const PoolShape& shape) {
+  return shape.inner >= kPoolLanes<float> && pool_has_few_taps(shape);
 }
 
 /// Of a window along an axis: its first pixel in the image, how many there are and how far apart, and the first's

@@ -35,7 +35,9 @@ def test_every_case_in_the_other_layout(target: Any) -> None:
 @pytest.mark.parametrize(("ours", "torchs"), BOTH)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("shape", [(2, 70, 15, 20), (2, 3, 15, 20), (1, 300, 9, 8), (1, 1, 15, 20), (2, 20, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(2, 70, 15, 20), (2, 3, 15, 20), (1, 300, 9, 8), (1, 1, 15, 20), (2, 20, 1, 1), (1, 130, 6, 70)]
+)
 @pytest.mark.parametrize("kernel", [3, 5, 6])  # by windows or by rows, and so many taps that are compared or more
 def test_gradients(
     ours: Pooling, torchs: Pooling, dtype: torch.dtype, channels_last: bool, shape: tuple[int, ...], kernel: int
