@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 # Rooms whose result is a decision; elsewhere products and sums are fused where the instruction set can.
 EXACT = ("boxes", "suppression")
-SUMMED = 100  # terms of a gradient, about
+SUMMED = 100  # terms of a gradient, about, if no more elements of the result share it
 
 
 def results() -> dict[str, Any]:
@@ -43,7 +43,9 @@ def results() -> dict[str, Any]:
                     if tensor.requires_grad:
                         tensor.float().sum().backward()
                         grads = [a.grad for a in args if torch.is_tensor(a) and a.grad is not None]
-                        values += [(grad, max(case.terms, SUMMED)) for grad in grads]
+                        # Two rounded sums are compared.
+                        shared = [2 * tensor.numel() // max(grad.numel(), 1) for grad in grads]
+                        values += [(g, max(case.terms, SUMMED, n)) for g, n in zip(grads, shared, strict=True)]
                 for i, (value, terms) in enumerate(values):
                     kind = str(value.dtype).removeprefix("torch.")
                     found[f"{public.room} {kind} {terms} {name} {case.name} {dtype} {i}"] = to_numpy(value)

@@ -9,10 +9,10 @@
 namespace visionops::VISIONOPS_ISA {
 namespace {
 
-// One in so many elements of an item, the first ones, have their mean as the origin of its sums. Where they lie far
-// from the rest, the channel's variance holds their distance too: of its digits no more are lost than an item is larger
-// than they.
-constexpr int64_t kItemOfFirst = 32;
+// One in so many elements of an item, the first ones, or a few where that is less, have their mean as the origin of its
+// sums. Where they lie far from the rest, the channel's variance holds their distance too: of its digits no more are
+// lost than an item is larger than they.
+constexpr int64_t kItemOfFirst = 32, kLeastElements = 32, kLeastRows = 4;
 
 /// In float where it is of few.
 template <class C>
@@ -54,7 +54,7 @@ struct Forward {
     bool is_first = true;
     const auto add = [&](const Run& run) {
       const C* x = loaded(input + run.first, run.count, buffer);
-      if (is_first) origin = mean_of(x, smaller(run.count, larger(count / kItemOfFirst, 1)));
+      if (is_first) origin = mean_of(x, smaller(run.count, larger(count / kItemOfFirst, kLeastElements)));
       is_first = false;
       const Centred<C> centred = {x, origin};
       sums.add(centred, centred, run.count);
@@ -90,7 +90,7 @@ struct Forward {
   void mean_of_first_rows(int64_t item, int64_t column, int64_t columns, C* origin) const {
     alignas(64) C buffer[kColumns];
     const int64_t first = walk.first_row(item), rows = walk.first_row(item + 1) - first;
-    const int64_t end = first + larger(rows / kItemOfFirst, 1);
+    const int64_t end = first + smaller(rows, larger(rows / kItemOfFirst, kLeastRows));
     int64_t elements = 0;
     for (int64_t row = first; row < end; ++row) {
       const Run run = walk.row_run(row);

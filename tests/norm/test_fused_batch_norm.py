@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -45,6 +45,9 @@ def _drawn(draw: st.DataObject) -> tuple[dict[str, Any], list[np.ndarray[Any, An
 @given(st.data())
 def test_values_and_gradients_are_the_references(draw: st.DataObject) -> None:
     where, (input, weight, bias, residual, grad), plain = _drawn(draw)
+    assert input is not None
+    # Where a channel's few values hardly differ, their own rounding shows in the gradient, whoever computes it.
+    assume(input.std((0, 2, 3)).min() > 0.1)
     dtype = DTYPES[where["dtype"]]
     narrow = dtype in (torch.float16, torch.bfloat16)
     layout = torch.channels_last if where["channels_last"] else torch.contiguous_format

@@ -173,6 +173,10 @@ ACTIVATION_BACKWARD = Op(
 )
 
 
+# Of an image whose planes are worth laying out line by line.
+_LEAST_PIXELS = 400
+
+
 def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     """The backend that was measured faster for such a convolution: torch's where a vendor's kernels win."""
     dtype = input.dtype
@@ -183,7 +187,10 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     if dtype is torch.float32:
         native = groups == 1 and pointwise
         if groups == input.shape[1] == out_channels and height == 3 and width == 3:
-            native = not is_channels_last(input) or needs_autograd((input, weight))  # torch's backward is slow
+            if is_channels_last(input):
+                native = needs_autograd((input, weight))  # torch's backward is slow
+            else:
+                native = input.shape[2] * input.shape[3] >= _LEAST_PIXELS
     else:
         native = groups == 1 and not pointwise and dtype is torch.float64
     return None if native else "aten"

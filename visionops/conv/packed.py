@@ -56,12 +56,15 @@ class PackedConv2d:
         )
         self.filters = _transformed(weight) if (kernel, strides, gaps, groups) == ([3, 3], [1, 1], [1, 1], 1) else None
         self._rest: tuple[Any, ...] = strides, around, gaps, groups
+        is_depthwise = groups == weight.shape[0] > 1 == weight.shape[1]
         backend = preferred(weight, weight, groups) or "native"
         if self.filters is not None:
             self._rest = weight.shape[0], around
             backend = "winograd_native"
         # Whether a gradient is asked for is known before: it needs no Op to choose.
-        self._operation = getattr(torch.ops.visionops, f"conv2d_{backend}").default if _runs_here(weight) else None
+        # For a depthwise one the faster backend depends on the image.
+        is_known = _runs_here(weight) and not is_depthwise
+        self._operation = getattr(torch.ops.visionops, f"conv2d_{backend}").default if is_known else None
 
     def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor | None:
         """The result for a batch of images; None where `conv2d` has to do it: with a gradient, or say what is wrong.
