@@ -12,7 +12,7 @@ from visionops import box_iou, conv2d, fused_batch_norm
 
 MEAN, VAR = torch.rand(3), torch.rand(3) + 1
 CALLS = {
-    "box_iou": lambda x, w: box_iou(x[0, 0], x[0, 0]),
+    "box_iou": lambda x, w: box_iou(*[x[0, 0]] * 2),
     "residual": lambda x, w: fused_batch_norm(x, None, None, MEAN, VAR, residual=x),
     "weight and bias": lambda x, w: fused_batch_norm(x, w, w, None, None, True, residual=x),
     "conv2d": lambda x, w: conv2d(x, x[:, :, 1:3, 1:3]) + conv2d(x, x),
