@@ -70,6 +70,17 @@ def test_layouts_keep_values_and_dtype(dtype: str) -> None:
         np.testing.assert_array_equal(visionops.numpy.nms(array, scores, 0.5), kept, layout)
 
 
+def test_another_byte_order() -> None:
+    boxes = np.array([[0, 0, 4, 4], [1, 0, 4, 3]], np.float32)
+    planes = np.arange(128, dtype=np.float32).reshape(1, 2, 8, 8)
+    last = planes.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    for image in (planes, last):
+        pooled = visionops.numpy.roi_align(image, [boxes], 2)
+        again = visionops.numpy.roi_align(image.astype(">f4"), [boxes.astype(">f4")], 2)
+        np.testing.assert_array_equal(again, pooled)
+        assert again.strides == pooled.strides
+
+
 def test_contiguous_input_is_not_copied() -> None:
     from visionops.numpy._arrays import array_of
 

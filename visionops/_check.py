@@ -11,6 +11,9 @@ from collections.abc import Collection
 from numbers import Real
 from typing import Any
 
+# Above the integers that schemas take.
+LIMIT = 1 << 63
+
 
 def describe(value: Any) -> str:
     """A shape, dtype or plain value as messages show it."""
@@ -108,9 +111,11 @@ def is_integer(value: Any) -> bool:
 
 
 def integer(name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is an integer."""
+    """Raise TypeError unless `value` is an integer, ValueError unless it is one of 64 bits."""
     if not is_integer(value):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if not -LIMIT <= value < LIMIT:
+        raise ValueError(f"{name}: expected an integer of 64 bits, got {value}")
 
 
 def count(name: str, value: Any) -> None:
@@ -122,7 +127,8 @@ def count(name: str, value: Any) -> None:
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> None:
     """Raise ValueError unless `value` is one of a few."""
-    if value not in allowed:
+    # A float may equal an integer that is allowed.
+    if value not in allowed or isinstance(value, (float, complex)):
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
@@ -140,7 +146,7 @@ def image_size(name: str, value: Any) -> tuple[float, float]:
 
 def pair(name: str, value: Any, least: int) -> list[int]:
     """The (height, width) that `value`, an integer or two, stands for; raise unless each is `least` or more."""
-    if type(value) is int and value >= least:  # mostly
+    if type(value) is int and least <= value < LIMIT:  # mostly
         return [value, value]
     both = list(value) if isinstance(value, (tuple, list)) else [value, value]
     if len(both) != 2:
@@ -148,6 +154,8 @@ def pair(name: str, value: Any, least: int) -> list[int]:
     for side in both:
         if not is_integer(side):
             raise TypeError(f"{name}: expected an integer or (height, width), got {value!r}")
+        if not side < LIMIT:
+            raise ValueError(f"{name}: expected integers of 64 bits, got {value!r}")
         if side < least:
             raise ValueError(f"{name}: expected {least} or more, got {value!r}")
     return both

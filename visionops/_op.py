@@ -207,11 +207,23 @@ class Op:
             backward = staticmethod(differentiate)
 
         def differentiable(*args: Any) -> Any:
+            # Of the tracers, torch.compile alone refuses a tensor that comes twice.
+            if torch.compiler.is_dynamo_compiling():
+                args = _distinct(args)
             is_transformed = torch._C._are_functorch_transforms_active()
             return (Transformable if is_transformed else Plain).apply(*args)  # type: ignore[no-untyped-call]
 
         Plain.__name__ = Transformable.__name__ = self.name
         return differentiable
+
+
+def _distinct(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments, with a view in the place of each tensor that stands before it as well."""
+    distinct: list[Any] = []
+    for i, arg in enumerate(args):
+        is_repeated = isinstance(arg, torch.Tensor) and any(arg is other for other in args[:i])
+        distinct.append(arg.view_as(arg) if is_repeated else arg)
+    return tuple(distinct)
 
 
 def _has_cuda_kernel(qualified: str) -> bool:

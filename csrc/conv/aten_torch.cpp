@@ -9,8 +9,10 @@ namespace {
 
 /// Whether `after` pixels of padding behind an image make as many windows as `before` pixels do.
 bool is_even(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation) {
-  return before == after || positions(size, before, after, kernel, stride, dilation) ==
-                                positions(size, before, before, kernel, stride, dilation);
+  // It may make none, which positions() refuses.
+  const int64_t spare = size + 2 * before - dilation * (kernel - 1) - 1;
+  return before == after ||
+         (spare >= 0 && positions(size, before, after, kernel, stride, dilation) == spare / stride + 1);
 }
 
 Tensor conv2d_aten_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,

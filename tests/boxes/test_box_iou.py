@@ -43,6 +43,7 @@ SIZES = BOXES[:, 2:]
             "mode: expected one of 'iou', 'giou', 'diou', 'ciou', 'iof', got 'eiou'",
         ),
         (lambda: box_iou(BOXES, BOXES, pixel_offset=2), ValueError, "pixel_offset: expected one of 0, 1, got 2"),
+        (lambda: box_iou(BOXES, BOXES, pixel_offset=1.0), ValueError, "pixel_offset: expected one of 0, 1, got 1.0"),
         (lambda: box_iou(BOXES.numpy(), BOXES), TypeError, "boxes1: expected a torch.Tensor, got ndarray"),
         (lambda: box_iou(BOXES, [[0, 0, 1, 1]]), TypeError, "boxes2: expected a torch.Tensor, got list"),
         (

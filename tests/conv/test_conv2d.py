@@ -181,6 +181,23 @@ def test_torchs_own_is_the_same_from_cpp_and_from_python(
     assert there.stride() == here.stride()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_same_padding_of_which_the_smaller_half_makes_no_window(backend: str, layout: torch.memory_format) -> None:
+    x, w = X[:, :, :1].to(memory_format=layout), torch.randn(2, 4, 4, 4)
+    leaves = [t.clone().requires_grad_() for t in (x, w)]
+    out = conv2d(*leaves, padding="same", backend=backend)
+    expected = conv2d(F.pad(x, (1, 2, 1, 2)), w, backend="native")
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    out.sum().backward()
+    theirs = [t.clone().requires_grad_() for t in (x, w)]
+    F.conv2d(F.pad(theirs[0], (1, 2, 1, 2)), theirs[1]).sum().backward()
+    for ours, leaf in zip(leaves, theirs, strict=True):
+        torch.testing.assert_close(ours.grad, leaf.grad, rtol=1e-5, atol=1e-5)
+    arguments = (x, w, None, [1, 1], [1, 2, 1, 2], [1, 1], 1, 0)
+    torch.testing.assert_close(aten.conv2d(*arguments), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.measured
 @pytest.mark.parametrize("threads", [1, 4])
 def test_scratch_memory_is_at_most_a_megabyte_a_thread(threads: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -148,3 +149,71 @@ def test_what_is_packed_cannot_become_stale() -> None:
     module.unpack()
     module.load_state_dict(module.state_dict())
     module.train()
+
+
+CHANGES = {
+    "step": lambda block: torch.optim.SGD(block.parameters(), 0.1).step(),
+    "weight": lambda block: block.pointwise.weight.mul_(2),
+    "bias": lambda block: block.pointwise_norm.bias.add_(1),
+    "running_mean": lambda block: block.depthwise_norm.running_mean.add_(1),
+    "running_var": lambda block: block.depthwise_norm.running_var.mul_(2),
+    "load": lambda block: block.pointwise.load_state_dict({"weight": torch.ones(4, 3, 1, 1)}),
+    "replaced": lambda block: setattr(block.depthwise, "weight", nn.Parameter(torch.ones(3, 1, 3, 3))),
+    "assigned": lambda block: block.pointwise.load_state_dict({"weight": torch.ones(4, 3, 1, 1)}, assign=True),
+    "module": lambda block: setattr(block, "pointwise", Conv2d(3, 4, 1, bias=False)),
+    "part moved": lambda block: block.pointwise_norm.double(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_folded_and_changed_raises_until_it_is_packed_again(change: str) -> None:
+    block, x = _trained(DepthwiseSeparableConv2d(3, 4)).eval(), torch.randn(1, 3, 4, 4)
+    block(x).sum().backward()
+    block.prepack()
+    copied, before = copy.deepcopy(block), block(x)
+    with torch.no_grad():
+        CHANGES[change](block)
+    stale = copy.deepcopy(block), pickle.loads(pickle.dumps(block))
+    for other in (block, *stale, block.to(memory_format=torch.channels_last), block.float()):
+        with pytest.raises(RuntimeError, match=r"weights: changed after prepack\(\), call it again, or unpack\(\)"):
+            other(x)
+    assert torch.equal(copied(x), before)
+    block.prepack()
+    packed = block(x)
+    block.unpack()
+    torch.testing.assert_close(packed, block(x))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
+def test_copied_and_moved_modules_stay_packed(module: nn.Module) -> None:
+    module, x = _trained(copy.deepcopy(module)).eval(), torch.randn(1, 5, 9, 8)
+    module.prepack()
+    expected = module(x)
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        for moved in (other, other.to(memory_format=torch.channels_last), other.double()):
+            result = moved(x.to(next(moved.parameters()).dtype))
+            torch.testing.assert_close(result.float(), expected, rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.mul_(2)
+        with pytest.raises(RuntimeError, match="weights: changed after prepack"):
+            other(x.double())
+    with torch.inference_mode():
+        made_there = copy.deepcopy(module)
+        made_there.prepack()
+        torch.testing.assert_close(made_there(x), expected)
+        torch.testing.assert_close(made_there.double()(x.double()).float(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(module(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # torch's own, as it compiles a gradient
+def test_a_traced_graph_folds() -> None:
+    module, x = _trained(PointwiseConv2d(5, 7)).eval(), torch.randn(1, 5, 9, 8)
+    module.prepack()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), module(x))
+    with torch.no_grad():
+        module.conv.weight.mul_(2)
+    packed = compiled(x)
+    module.unpack()
+    torch.testing.assert_close(packed, module(x))

@@ -44,6 +44,16 @@ X, W, B = torch.randn(2, 4, 5, 6), torch.randn(6, 4, 3, 3), torch.randn(6)
             "padding: expected integers, 'same' or 'valid', got 'full'",
         ),
         (
+            lambda: conv2d(X, W, padding=1 << 63),
+            ValueError,
+            "padding: expected integers of 64 bits, got 9223372036854775808",
+        ),
+        (
+            lambda: conv2d(X, W, stride=(1, 1 << 63)),
+            ValueError,
+            "stride: expected integers of 64 bits, got (1, 9223372036854775808)",
+        ),
+        (
             lambda: conv2d(X, W, dilation=3),
             ValueError,
             "kernel_size: expected one that fits into the padded image, 5x6, got (3, 3) with dilation (3, 3)",

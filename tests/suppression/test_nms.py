@@ -48,6 +48,11 @@ IDS = torch.tensor([1, 1, 1])
         (lambda: nms(BOXES, SCORES, 0.5, max_output=-1), ValueError, "max_output: expected 0 or more, got -1"),
         (lambda: nms(BOXES, SCORES, 0.5, max_output=2.0), TypeError, "max_output: expected an integer, got float"),
         (
+            lambda: nms(BOXES, SCORES, 0.5, max_output=1 << 63),
+            ValueError,
+            "max_output: expected an integer of 64 bits, got 9223372036854775808",
+        ),
+        (
             lambda: nms(BOXES, SCORES, 0.5, padded=True),
             ValueError,
             "max_output: expected a number of boxes with padded=True, got None",

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from visionops._codes import ACTIVATIONS
 from visionops._layout import is_channels_last
-from visionops.conv.window import positions
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
@@ -101,13 +100,13 @@ def _even(
     dilation: Sequence[int],
 ) -> list[int] | None:
     """The padding for both sides that makes as many windows, if there is one."""
-    top, _, left, _ = padding
-    window = (size[0], size[1]), list(kernel), list(stride)
-    if top != padding[1] or left != padding[3]:
-        both = [top, top, left, left]
-        if positions(*window, both, list(dilation)) != positions(*window, list(padding), list(dilation)):
+    for side in range(2):
+        before, after = padding[2 * side : 2 * side + 2]
+        spare = size[side] + before - dilation[side] * (kernel[side] - 1) - 1
+        # It may make none, which positions() refuses.
+        if before != after and (spare + before) // stride[side] != (spare + after) // stride[side]:
             return None
-    return [top, left]
+    return [padding[0], padding[2]]
 
 
 def _evenly_padded(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from visionops import _check
 from visionops._codes import ACTIVATIONS
-from visionops.conv.convolution import CONV2D, check_weight, preferred
+from visionops.conv.convolution import CONV2D, autocast, check_weight, preferred
 from visionops.conv.im2col import IM2COL
 from visionops.conv.window import image, padding_of, positions
 
@@ -45,7 +46,8 @@ def conv2d(
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = floor((H + 2P - D (kh - 1) - 1) / S) + 1;
         16-bit types are summed in float32. Differentiable in input, weight and bias: any number of times without
-        activation, else once.
+        activation, else once. Under torch.autocast the tensors are cast to its dtype first, as torch's convolution
+        does: float64 is not.
 
     Raises:
         ValueError: a shape does not fit, or the window not into the padded image.
@@ -61,6 +63,8 @@ def conv2d(
               [0., 0., 0., 0.]]]])
     """
     images = image(input)
+    if torch._C._is_any_autocast_enabled():
+        images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups)
     backend = backend or preferred(images, weight, groups)
     if activation not in ACTIVATIONS:
@@ -91,12 +95,14 @@ def im2col_conv2d(
     """`conv2d` as a product of the weight's matrix and the column matrix, both written out.
 
     out[b] = W im2col(input[b]) + bias, with W (O, C kh kw), in each group. It takes kh kw times the input's memory:
-    to read and to test against, not to use.
+    to read and to test against, not to use. Under torch.autocast it does as `conv2d`.
 
     >>> im2col_conv2d(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3))
     tensor([[[[18.]]]])
     """
     images = image(input)
+    if torch._C._is_any_autocast_enabled():
+        images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups)
     strides, gaps, kernel = (
         _check.pair("stride", stride, 1),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from visionops import _check
-from visionops.conv.convolution import CONV_TRANSPOSE2D, check_weight, preferred
+from visionops.conv.convolution import CONV_TRANSPOSE2D, autocast, check_weight, preferred
 from visionops.conv.window import image, sides
 
 
@@ -42,7 +43,7 @@ def conv_transpose2d(
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout, H' = (H - 1) S - 2P + D (kh - 1) +
         output_padding + 1; 16-bit types are summed in float32. Differentiable any number of times in input, weight
-        and bias.
+        and bias. Under torch.autocast as `conv2d`.
 
     Raises:
         ValueError: a shape does not fit, or nothing would be left of the result.
@@ -57,6 +58,8 @@ def conv_transpose2d(
               [1., 2., 1.]]]])
     """
     images = image(input)
+    if torch._C._is_any_autocast_enabled():
+        images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups, transposed=True)
     steps, gaps = _check.pair("stride", stride, 1), _check.pair("dilation", dilation, 1)
     around, extra = sides("padding", padding), _check.pair("output_padding", output_padding, 0)

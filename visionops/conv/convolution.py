@@ -12,9 +12,11 @@ from visionops import _check
 from visionops._backend import ATEN, NATIVE, TRITON
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import ONCE, Gradient, Op, batch_first, needs_autograd
+from visionops._op import FLOATING, ONCE, Gradient, Op, batch_first, needs_autograd
 from visionops.conv.window import positions
 
+# What torch.autocast casts for a convolution.
+_CAST = FLOATING - {torch.float64}
 # Their slope shows in their result; of the others the value before is computed again.
 _SHOWN = tuple(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "relu6"))
 
@@ -194,6 +196,21 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     else:
         native = groups == 1 and not pointwise and dtype is torch.float64
     return None if native else "aten"
+
+
+def autocast(*values: Any) -> tuple[Any, ...]:
+    """The tensors of a convolution, the input first, as torch.autocast has torch's take them: float64 stays."""
+    device = values[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return values
+    dtype = torch.get_autocast_dtype(device)
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return tuple(map(cast, value))
+        return value.to(dtype) if isinstance(value, Tensor) and value.dtype in _CAST else value
+
+    return tuple(map(cast, values))
 
 
 def check_weight(

@@ -14,7 +14,7 @@ from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image
 from visionops._op import Op, needs_autograd
 from visionops.conv.conv2d import conv2d
-from visionops.conv.convolution import CONV2D, check_weight, preferred
+from visionops.conv.convolution import CONV2D, autocast, check_weight, preferred
 from visionops.conv.window import image, padding_of, positions
 
 Norm = tuple[Tensor | None, Tensor]
@@ -163,7 +163,7 @@ def depthwise_separable_conv2d(
 
     Returns:
         (B, O, H', W') or (O, H', W') in the input's dtype and layout. Differentiable in every tensor, any number of
-        times without activations, else once.
+        times without activations, else once. Under torch.autocast as `conv2d`, the norms too.
 
     Raises:
         ValueError: a shape does not fit.
@@ -178,6 +178,10 @@ def depthwise_separable_conv2d(
     tensor([[[[4.5000]]]])
     """
     images = image(input)
+    if torch._C._is_any_autocast_enabled():
+        images, depthwise_weight, pointwise_weight, depthwise_norm, pointwise_norm = autocast(
+            images, depthwise_weight, pointwise_weight, depthwise_norm, pointwise_norm
+        )
     channels = images.shape[1]
     _check.is_a("depthwise_weight", depthwise_weight, Tensor)
     if depthwise_weight.ndim != 4 or tuple(depthwise_weight.shape[:2]) != (channels, 1) or channels == 0:

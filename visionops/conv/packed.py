@@ -79,7 +79,7 @@ class PackedConv2d:
         _, channels, height, width = input.shape
         if channels != self._channels or height < self._least_height or width < self._least_width:
             return None
-        if self._operation is None or needs_autograd((input, weight, bias)):
+        if self._operation is None or torch.is_autocast_enabled("cpu") or needs_autograd((input, weight, bias)):
             return None
         filters = weight if self.filters is None else self.filters
         out: Tensor = self._operation(input, filters, bias, *self._rest, ACTIVATIONS[activation])

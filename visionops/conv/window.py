@@ -18,7 +18,7 @@ def sides(name: str, value: Any) -> list[int]:
 
 def padding_of(value: Any, kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
     """(top, bottom, left, right) of a padding that may be "valid" or "same" too; of an odd sum the larger half last."""
-    if type(value) is int and value >= 0:  # mostly
+    if type(value) is int and 0 <= value < _check.LIMIT:  # mostly
         return [value, value, value, value]
     if not isinstance(value, str):
         return sides("padding", value)

@@ -17,14 +17,45 @@ from visionops.nn.norm import BatchNorm2d
 _MIDDLE_IN_CACHE = 6 << 20
 
 
+class _Seen:
+    """What modules hold, and how often it was written when it was seen; a copy has what is copied with it."""
+
+    def __init__(self, modules: dict[str, nn.Module | None], is_stale: bool = False) -> None:
+        """`is_stale` for what had changed before."""
+        self._modules, self._is_stale = modules, is_stale
+        holders: list[dict[str, Any]] = [modules]
+        for module in modules.values():
+            if module is not None:
+                holders += module._parameters, module._buffers
+        self._values = [(held, name, value, _version(value)) for held in holders for name, value in held.items()]
+
+    def is_stale(self) -> bool:
+        """Whether any of it was replaced or written since."""
+        for held, name, value, version in self._values:
+            if (version is not None and value._version != version) or held.get(name) is not value:
+                return True
+        return self._is_stale
+
+    def __reduce__(self) -> Any:
+        return _Seen, (self._modules, self.is_stale())
+
+
+def _version(value: Any) -> int | None:
+    """How often a tensor was written; None for what does not count that."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else None
+
+
 class _Folding(nn.Module):
     """Convolutions and norms that in eval mode are one operation.
 
     Its norms are folded into the weights on every call; after `prepack()` they are folded for good, until `unpack()`.
-    What is packed cannot become stale: a packed module refuses to train and to load a state_dict.
+    What is packed does not become stale: a packed module refuses to train and to load a state_dict, and once its
+    parameters or running estimates are written or replaced it raises. What is written through `.data` is not seen, nor
+    what is written to tensors made in inference mode. A traced graph folds on every call.
     """
 
     packed: tuple[str, ...] = ()
+    _seen = _Seen({})
 
     def prepack(self) -> None:
         """Fold the norms into copies of the weights, which the module computes with from now on.
@@ -41,18 +72,27 @@ class _Folding(nn.Module):
             # Buffers move with the module from device to device; the state_dict has what they were made from.
             self.register_buffer(f"packed_{name}", value.clone(), persistent=False)
         self.packed = tuple(folded)
+        self._seen = _Seen(self._modules)
 
     def unpack(self) -> None:
         """Forget what `prepack` made."""
         for name in self.packed:
             delattr(self, f"packed_{name}")
-        self.packed = ()
+        self.packed, self._seen = (), _Seen({})
 
     def train(self, mode: bool = True) -> Any:
         """As torch's; a packed module has to be unpacked before it trains."""
         if mode and self.packed:
             raise RuntimeError("train: expected a module that is not packed, call unpack() first")
         return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # The packed move along.
+        is_stale = self._seen.is_stale()
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self.packed:
+            self._seen = _Seen(self._modules, is_stale)
+        return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         if self.packed:
@@ -64,8 +104,11 @@ class _Folding(nn.Module):
         raise NotImplementedError
 
     def _of_eval_mode(self) -> dict[str, Tensor]:
-        if self.packed:
-            return {name: getattr(self, f"packed_{name}") for name in self.packed}
+        if self.packed and not torch.compiler.is_compiling():
+            if self._seen.is_stale():
+                raise RuntimeError("weights: changed after prepack(), call it again, or unpack()")
+            held: dict[str, Any] = self._buffers  # asked itself: as attributes they take longer than a small kernel
+            return {name: held[f"packed_{name}"] for name in self.packed}
         return self._folded()
 
 

@@ -64,7 +64,9 @@ class Conv2d(nn.Conv2d):
         """Check the arguments and transform 3 x 3 filters once, for inference in float32 on the CPU.
 
         The weight stays, for the state_dict and for gradients, and is not to change: once it does, the module raises
-        until `prepack` or `unpack` is called. Infinities in the input may become NaN.
+        until `prepack` or `unpack` is called. What is written through `.data` is not seen, nor what is written to a
+        weight made in inference mode. The other arguments are those of the call of `prepack`, whatever is assigned to
+        the module after it. Infinities in the input may become NaN.
 
         Raises:
             RuntimeError: the module is in training mode.

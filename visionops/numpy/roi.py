@@ -37,6 +37,7 @@ def roi_align(
     """
     _check.is_a("input", input, np.ndarray)
     _check.ndim("input", input, 4, "(B, C, H, W)")
+    input = input.astype(input.dtype.newbyteorder("="), copy=False)
     _check.dtype("input", input, FLOATING, "floating")
     rois = _rois_of(boxes, input)
     height, width = _check.pair("output_size", output_size, 1)
