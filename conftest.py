@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 # Of several processes each has one thread, for more would wait for each other; tests of threads ask for theirs.
@@ -13,6 +14,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 import torch
+
+# What a run draws, every run draws; where tests run on a GPU it may be absent.
+if find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("visionops", derandomize=True)
+    settings.load_profile("visionops")
 
 EMULATION = Path(__file__).parent / "build/emulation/libvisionops_emulated.so"
 
