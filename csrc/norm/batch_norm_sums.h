@@ -1,8 +1,8 @@
 // Sums over a channel's elements, whose order does not depend on threads: in lanes of a vector or columns of rows.
 #pragma once
 
+#include "common/lanes.h"
 #include "norm/fused_batch_norm.h"
-#include "roi/lanes.h"
 
 namespace visionops::VISIONOPS_ISA {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/activation.h"
-#include "roi/lanes.h"
+#include "common/lanes.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>

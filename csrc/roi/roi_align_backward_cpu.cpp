@@ -1,5 +1,5 @@
 // RoIAlign by mean on the CPU, backward: to each part of the maps' gradients its RoIs add in a fixed order.
-#include "roi/lanes.h"
+#include "common/lanes.h"
 #include "roi/roi_align.h"
 #include "roi/roi_parts.h"
 

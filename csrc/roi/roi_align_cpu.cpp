@@ -1,7 +1,7 @@
 // RoIAlign by mean on the CPU, forward: rows are summed first, with vectors over columns or channels, then columns.
 #include "roi/roi_align.h"
 
-#include "roi/lanes.h"
+#include "common/lanes.h"
 #include "roi/roi_items.h"
 
 namespace visionops::VISIONOPS_ISA {

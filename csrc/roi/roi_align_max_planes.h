@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "roi/lanes.h"
+#include "common/lanes.h"
 #include "roi/roi_align_max.h"
 
 namespace visionops::VISIONOPS_ISA {

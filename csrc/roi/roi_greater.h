@@ -1,7 +1,7 @@
 // What RoIPool decides of pixels on the CPU, lane by lane or one at a time: which is greater, which comes first.
 #pragma once
 
-#include "roi/lanes.h"
+#include "common/lanes.h"
 
 namespace visionops::VISIONOPS_ISA {
 

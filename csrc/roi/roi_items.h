@@ -1,7 +1,7 @@
 // How the forward passes on the CPU divide their work: into items of a RoI, or a row of its bins, and some channels.
 #pragma once
 
-#include "roi/lanes.h"
+#include "common/lanes.h"
 #include "roi/roi.h"
 
 namespace visionops::VISIONOPS_ISA {

@@ -3,7 +3,7 @@
 // A part is written by one call alone, so that nothing is atomic and sums do not depend on threads.
 #pragma once
 
-#include "roi/lanes.h"
+#include "common/lanes.h"
 #include "roi/roi.h"
 
 namespace visionops::VISIONOPS_ISA {

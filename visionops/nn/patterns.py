@@ -63,11 +63,14 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
         last = addition or node
         activated = _only_user(last)
         name = None if activated is None else _activation(module, activated)
-        if name is not None:
+        if activated is not None and name is not None:
             last = activated
         if last is node:
             continue
         with graph.inserting_before(last if addition else node):
+            # A module is asked again at each call, for it may have been replaced or be watched by then.
+            is_module = name is not None and last.op == "call_module"
+            activation = graph.get_attr(str(last.target)) if is_module else name
             arguments: list[Any] = [graph.get_attr(str(node.target)), node.args[0]]
             function: Any = with_activation
             if addition is not None:
@@ -76,7 +79,7 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
                 if infers and _convolution_before(module, node) is not None:
                     arguments.append(graph.get_attr(str(node.all_input_nodes[0].target)))
                     function = with_residual_in_place
-            replacement = graph.call_function(function, (*arguments, name))
+            replacement = graph.call_function(function, (*arguments, activation))
         last.replace_all_uses_with(replacement)
         for step in {last: None, addition: None, node: None}:
             if step is not None:
@@ -86,30 +89,50 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
     return done
 
 
-def with_activation(module: BatchNorm2d | Conv2d, input: Tensor, activation: str) -> Tensor:
-    """What a norm or a convolution and the activation after it do, in one pass unless the module has changed since."""
-    if takes_in(module) and not _has_hooks(module):
-        return module.activated(input, activation)
-    return FUNCTIONS[activation](module(input))  # type: ignore[no-any-return]
+def with_activation(module: BatchNorm2d | Conv2d, input: Tensor, activation: nn.Module | str) -> Tensor:
+    """What a norm or a convolution and the activation after it do, in one pass unless one has changed since."""
+    is_known, name = _known(activation)
+    if is_known and takes_in(module) and not _has_hooks(module):
+        return module.activated(input, name)
+    return _activated(module(input), activation)
 
 
 def with_residual(
-    norm: BatchNorm2d, input: Tensor, other: Any, activation: str | None, *, in_place: bool = False
+    norm: BatchNorm2d, input: Tensor, other: Any, activation: nn.Module | str | None, *, in_place: bool = False
 ) -> Tensor:
     """What a norm, an addition and an activation do: in one pass unless the addition broadcasts the input."""
     is_alike = isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype
-    if is_alike and takes_in(norm) and not _has_hooks(norm):
-        return norm.normalised(input, other, activation, in_place=in_place)
-    return FUNCTIONS[activation](norm(input) + other)  # type: ignore[no-any-return]
+    is_known, name = _known(activation)
+    if is_alike and is_known and takes_in(norm) and not _has_hooks(norm):
+        return norm.normalised(input, other, name, in_place=in_place)
+    return _activated(norm(input) + other, activation)
 
 
 def with_residual_in_place(
-    norm: BatchNorm2d, input: Tensor, other: Any, convolution: nn.Module, activation: str | None
+    norm: BatchNorm2d, input: Tensor, other: Any, convolution: nn.Module, activation: nn.Module | str | None
 ) -> Tensor:
     """The same over what the convolution before it has made, where no gradient is asked for and nobody sees it."""
-    is_free = input.device.type == "cpu" and not needs_autograd((input, norm.weight, norm.bias, other))
-    in_place = is_free and type(convolution) is Conv2d and not _has_hooks(convolution)
+    in_place = (
+        type(convolution) is Conv2d
+        and not _has_hooks(convolution)
+        and input.device.type == "cpu"
+        and takes_in(norm)
+        and not needs_autograd((input, norm.weight, norm.bias, other))
+    )
     return with_residual(norm, input, other, activation, in_place=in_place)
+
+
+def _known(activation: nn.Module | str | None) -> tuple[bool, str | None]:
+    """Whether norms and convolutions know an activation, and by what name."""
+    if not isinstance(activation, nn.Module):
+        return True, activation
+    name = _name_of(activation)
+    return name is not None, name
+
+
+def _activated(value: Tensor, activation: nn.Module | str | None) -> Tensor:
+    function = activation if isinstance(activation, nn.Module) else FUNCTIONS[activation]
+    return function(value)  # type: ignore[no-any-return]
 
 
 def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
@@ -166,13 +189,18 @@ def _activation(module: nn.Module, node: fx.Node) -> str | None:
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     called = _called(module, node)
-    if called is None or _has_hooks(called):
-        return None
-    if (isinstance(called, nn.LeakyReLU) and called.negative_slope != 0.01) or (
-        isinstance(called, nn.GELU) and called.approximate != "none"
+    return None if called is None else _name_of(called)
+
+
+def _name_of(module: nn.Module) -> str | None:
+    """The name of the activation that a module is, unless somebody watches it."""
+    if (
+        _has_hooks(module)
+        or (isinstance(module, nn.LeakyReLU) and module.negative_slope != 0.01)
+        or (isinstance(module, nn.GELU) and module.approximate != "none")
     ):
         return None
-    return _MODULES.get(type(called))
+    return _MODULES.get(type(module))
 
 
 def _convolution_before(module: nn.Module, node: fx.Node) -> nn.Module | None:
