@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import visionops
+from benchmarks.bench_depthwise import LAYOUTS
 from benchmarks.row import Row, Workload
 from visionops.conv import reference
 from visionops.testing import compare
@@ -24,7 +25,6 @@ LAYERS = {
     "960@7": (960, 7, 1, 3),
     "192@28k7": (192, 28, 1, 7),
 }
-LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
 def rows() -> list[Row]:

@@ -32,10 +32,10 @@ def middle(runs: list[Run]) -> list[Record]:
 
     A row that was wrong in any process is wrong.
     """
-    return [_middle([run["rows"][i] for run in runs]) for i in range(len(runs[0]["rows"]))]
+    return [_middle(records) for records in zip(*(run["rows"] for run in runs), strict=True)]
 
 
-def _middle(records: list[Record]) -> Record:
+def _middle(records: tuple[Record, ...]) -> Record:
     for record in records:
         if "red" in record:
             return record

@@ -1,6 +1,7 @@
 // The gradient of max pooling on the CPU by comparison: pixels compare the offsets of their windows with their own tap.
 #pragma once
 
+#include "common/lanes.h"
 #include "pool/max_pool2d.h"
 #include "pool/pool_rows.h"
 
@@ -51,19 +52,11 @@ struct MaxTaps {
   const MaxTap* end() const { return last; }
 };
 
-#if defined(__AVX512F__)
-constexpr int kCompareBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kCompareBytes = 32;
-#else
-constexpr int kCompareBytes = 16;
-#endif
-
 /// A few vectors of sums: of the machine's size, for of wider ones the compiler compares each value alone.
 template <class C, int vectors>
 class MaxSums {
  public:
-  static constexpr int kLanes = kCompareBytes / sizeof(C), kChannels = vectors * kLanes;
+  static constexpr int kLanes = kVectorBytes / sizeof(C), kChannels = vectors * kLanes;
 
   /// Adds those gradients whose offset is the number.
   void add(const C* grads, const uint8_t* offsets, int64_t number) {
@@ -85,8 +78,8 @@ class MaxSums {
 
  private:
   using Integer = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
-  typedef C Values __attribute__((vector_size(kCompareBytes)));
-  typedef Integer Integers __attribute__((vector_size(kCompareBytes)));
+  typedef C Values __attribute__((vector_size(kVectorBytes)));
+  typedef Integer Integers __attribute__((vector_size(kVectorBytes)));
 
   Values sums_[vectors] = {};
 };

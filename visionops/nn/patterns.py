@@ -76,7 +76,7 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
             if addition is not None:
                 arguments.append(addition.args[1] if addition.args[0] is node else addition.args[0])
                 function = with_residual
-                if infers and _convolution_before(module, node) is not None:
+                if infers and _follows_convolution(module, node):
                     arguments.append(graph.get_attr(str(node.all_input_nodes[0].target)))
                     function = with_residual_in_place
             replacement = graph.call_function(function, (*arguments, activation))
@@ -203,11 +203,9 @@ def _name_of(module: nn.Module) -> str | None:
     return _MODULES.get(type(module))
 
 
-def _convolution_before(module: nn.Module, node: fx.Node) -> nn.Module | None:
-    """What made the input of the norm called, if that is a convolution that nobody watches."""
-    convolution = _called(module, node.all_input_nodes[0])
-    is_one = convolution is not None and type(convolution) is Conv2d and not _has_hooks(convolution)
-    return convolution if is_one else None
+def _follows_convolution(module: nn.Module, node: fx.Node) -> bool:
+    """Whether what made the input of the norm called is a convolution."""
+    return type(_called(module, node.all_input_nodes[0])) is Conv2d
 
 
 def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, uses: Counter[int]) -> bool:
