@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -143,6 +143,37 @@ def test_saved_copied_and_taken_apart(is_training: bool) -> None:
     moved.fc = nn.Identity()
     theirs.fc = nn.Identity()
     torch.testing.assert_close(infer(moved, x), infer(theirs, x), rtol=1e-3, atol=1e-3)
+
+
+def traced(network: nn.Module) -> fx.GraphModule:
+    """By torch.fx; without annotations, for the words that they are in this file do not pickle."""
+    graph = fx.symbolic_trace(network).graph
+    for node in graph.nodes:
+        node.type = None
+    return fx.GraphModule(network, graph)
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_what_torch_fx_made_before(is_training: bool) -> None:
+    network = ResNet18(width=4, classes=3)
+    network(torch.randn(2, 3, 32, 32))
+    theirs = traced(network).train(is_training)
+    ours = traced(copy.deepcopy(network)).train(is_training)
+    report = convert(ours)
+    what = dict(report.swapped)
+    assert what["bn1"] == "BatchNorm2d with relu" if is_training else "into the convolution before it"
+    assert what["layers.1.0.bn2"] == "BatchNorm2d with residual and relu"
+    assert report.left == []
+    x = torch.randn(2, 3, 32, 32)
+    if is_training:
+        assert_same(ours, theirs, x.double())
+        ours, theirs = ours.float(), theirs.float()
+    file = io.BytesIO()
+    torch.save(ours, file)
+    file.seek(0)
+    for twin in (ours, torch.load(file, weights_only=False), copy.deepcopy(ours)):
+        torch.testing.assert_close(infer(twin, x), infer(theirs, x), rtol=1e-3, atol=1e-3)
+    assert convert(ours).swapped == []
 
 
 def test_a_sequential_may_be_sliced_and_grow() -> None:

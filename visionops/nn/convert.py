@@ -61,7 +61,8 @@ def convert(model: nn.Module) -> Conversion:
       convolution's pass. Where an addition follows the norm, what the convolution returned is overwritten, unless a
       gradient is asked for.
 
-    A forward stays as it is, its modules swapped but alone, where torch.fx would not see all that it does: where its
+    What torch.fx made of a network before, such as torchvision's feature extractors, has its graph rewritten. Else a
+    forward stays as it is, its modules swapped but alone, where torch.fx would not see all that it does: where its
     way depends on the input, on the mode or on chance, where it writes what others see, or enters a context. What it
     reads of the module but for parameters, buffers and modules stays as it is now. Outputs and gradients agree with
     those before to within rounding.
@@ -92,8 +93,8 @@ def convert(model: nn.Module) -> Conversion:
     for module in model.modules():
         if is_rewritten(module) or not any(takes_in(child) for child in module.modules() if child is not module):
             continue
-        if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-            continue  # these are never called
+        if type(module).forward is nn.Module.forward:
+            continue  # it holds others, and is never called itself
         try:
             graphs.append((module, graph_of(module)))
         except UnfollowableError as error:
@@ -156,6 +157,8 @@ def graph_of(module: nn.Module) -> fx.Graph:
     """The steps of a module's forward, which are the same in training and eval."""
     if "forward" in vars(module):
         raise UnfollowableError("its forward was replaced")
+    if isinstance(module, fx.GraphModule):
+        return module.graph
     check_forward(module)
     before, graphs = dict(vars(module)), []
     try:

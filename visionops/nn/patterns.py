@@ -80,6 +80,7 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
                     arguments.append(graph.get_attr(str(node.all_input_nodes[0].target)))
                     function = with_residual_in_place
             replacement = graph.call_function(function, (*arguments, activation))
+            replacement.meta["is_wrapped"] = True  # torch.fx traces again what it loads: this stays one step
         last.replace_all_uses_with(replacement)
         for step in {last: None, addition: None, node: None}:
             if step is not None:

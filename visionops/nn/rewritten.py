@@ -16,6 +16,9 @@ def is_rewritten(module: nn.Module) -> bool:
 
 def rewrite(module: nn.Module, graph: fx.Graph) -> None:
     """Make a graph the forward of this one object."""
+    if isinstance(module, fx.GraphModule):
+        module.graph = graph  # it minds the rest itself
+        return
     code = graph.python_code("self")
     # What the code names; of packages their name, for they do not pickle.
     names = {
