@@ -51,6 +51,16 @@ TWICE = {
     "roi_align",
     "spatial_pyramid_pool",
 }
+# What they return has as many rows as values decide.
+SIZED_BY_VALUES = {
+    "batched_nms",
+    "fast_nms",
+    "mask_matrix_nms",
+    "matrix_nms",
+    "nms",
+    "remove_small_boxes",
+    "soft_nms",
+}
 # Of the order in which an emulated GPU runs blocks and threads: a case meets all of them in its four dtypes.
 SEEDS = (0, 1, 2)
 
@@ -121,6 +131,27 @@ def test_compiles_in_one_graph(target: Target, dynamic: bool) -> None:
     results = compiled(*args, **kwargs, backend=target.backend.name)
     for actual, expected in zip(outputs(results), outputs(target(*args, **kwargs)), strict=True):
         assert torch.equal(actual, expected)
+
+
+def _on_meta(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_on_meta, value))
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.backend is NATIVE and t.device == "cpu"], ids=str)
+def test_shapes_without_values(target: Target) -> None:
+    for case in cases_of(target.public):
+        args, kwargs = tensors(case, torch.float32)
+        without = _on_meta(args), {name: _on_meta(value) for name, value in kwargs.items()}
+        if target.public.function.__name__ in SIZED_BY_VALUES and not kwargs.get("padded"):
+            with pytest.raises(RuntimeError, match="meta Tensors"):
+                target(*without[0], **without[1])
+            continue
+        results = outputs(target(*without[0], **without[1]))
+        for shape, result in zip(results, outputs(target(*args, **kwargs)), strict=True):
+            expected = result.shape, result.stride(), result.dtype
+            assert (shape.shape, shape.stride(), shape.dtype) == expected
 
 
 @pytest.mark.parametrize("target", targets())
@@ -204,3 +235,4 @@ def test_backend_names(target: Target) -> None:
     args, kwargs = _smooth_call(target)
     with pytest.raises(ValueError, match="backend: expected None or one of 'native'"):
         target.public.function(*args, **kwargs, backend="abacus")
+    assert NATIVE.why_not(target.public.op, "mps", torch.float32) == "no kernel for device mps"

@@ -33,7 +33,7 @@ class Backend:
 
 
 def _native_why_not(op: Op, device: str, dtype: torch.dtype) -> str | None:
-    if device == "cpu":
+    if device in ("cpu", "meta"):  # of tensors without values, the shape rule
         return _native.WHY_NOT_CPU
     if device == "cuda":
         return _native.WHY_NOT_CUDA or (None if op.has_cuda_kernel else "it has no CUDA C++ kernel")

@@ -53,11 +53,6 @@ G, O = torch.ones(1, 2, 2, 2), torch.zeros(1, 2, 2, 2, dtype=torch.uint8)  # noq
         ),
         (lambda: max_pool2d(X[..., :0], 1), ValueError, "input: expected a width of at least 1 for this window, got 0"),
         (
-            lambda: max_pool2d(X.to("meta"), 2, backend="native"),
-            NotImplementedError,
-            "max_pool2d: no backend runs torch.float32 on meta: native: no kernel for device meta",
-        ),
-        (
             lambda: max_pool2d_backward(G, O, (4, 5), 2),
             ValueError,
             "input_size: expected 4 sizes, as many as grad_output has, got (4, 5)",

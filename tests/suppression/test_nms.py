@@ -67,11 +67,6 @@ IDS = torch.tensor([1, 1, 1])
         ),
         (lambda: nms(BOXES, SCORES.to("meta"), 0.5), TypeError, "scores: expected device cpu as boxes, got meta"),
         (
-            lambda: nms(BOXES.to("meta"), SCORES.to("meta"), 0.5, backend="native"),
-            NotImplementedError,
-            "nms: no backend runs torch.float32 on meta: native: no kernel for device meta",
-        ),
-        (
             lambda: batched_nms(BOXES, SCORES, IDS.float(), 0.5),
             TypeError,
             "idxs: expected dtype integer, got torch.float32",
