@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from contract import (
     DTYPES,
@@ -210,6 +211,32 @@ def test_gradcheck(target: Target) -> None:
     else:
         with pytest.raises(NotImplementedError, match="can be differentiated once, not twice"):
             first.sum().backward()
+
+
+class Cut(torch.autograd.Function):
+    """Has no gradient, as it says only when asked for one."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize("target", targets(differentiable=True))
+def test_gradients_that_nobody_asks_for(target: Target) -> None:
+    value, inputs = _value_and_inputs(target)
+    inputs = tuple(t.clone().requires_grad_() for t in inputs)
+    result = value(*inputs)
+    cut = Cut.apply(result)  # type: ignore[no-untyped-call]
+    assert torch.autograd.grad(cut.sum(), inputs, allow_unused=True, retain_graph=True) == (None,) * len(inputs)
+    grad = torch.ones_like(result)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        torch.autograd.grad(result, inputs, grad, allow_unused=True)
+    # Of outputs that have none, indices for example, no gradient is made up.
+    assert "aten::zeros" not in {event.name for event in profiler.events()}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script")  # torch's own, in its jvp

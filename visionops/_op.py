@@ -62,8 +62,9 @@ class Gradient:
 
     Attributes:
         save: (ctx, inputs, output), as autograd.Function.setup_context.
-        backward: (ctx, *grads) to one gradient, or None, per argument. ctx.backend is the name of the backend that
-            ran, for the operation that computes the gradient.
+        backward: (ctx, *grads) to one gradient, or None, per argument. A gradient of an output from which none came
+            is None; it is not called if all are. ctx.backend is the name of the backend that ran, for the operation
+            that computes the gradient.
     """
 
     save: Callable[[Any, tuple[Any, ...], Any], None]
@@ -187,7 +188,15 @@ class Op:
 
         def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             ctx.backend = backend
+            # Else an output without gradient, such as indices, gets one of zeros: as large as itself, read by nobody.
+            ctx.set_materialize_grads(False)
             save_inputs(ctx, inputs, output)
+
+        def computed(ctx: Any, *grads: torch.Tensor | None) -> Any:
+            for grad in grads:
+                if grad is not None:
+                    return differentiate(ctx, *grads)
+            return (None,) * len(ctx.needs_input_grad)
 
         class Plain(torch.autograd.Function):
             @staticmethod
@@ -196,7 +205,7 @@ class Op:
                 save(ctx, args, output)
                 return output
 
-            backward = staticmethod(differentiate)
+            backward = staticmethod(computed)
 
         # With a setup_context torch reads the signature of forward at each call, and takes four times as long as for
         # a small kernel; without one no transform of torch.func goes.
@@ -204,7 +213,7 @@ class Op:
             generate_vmap_rule = True
             forward = staticmethod(raw)
             setup_context = staticmethod(save)
-            backward = staticmethod(differentiate)
+            backward = staticmethod(computed)
 
         def differentiable(*args: Any) -> Any:
             # Of the tracers, torch.compile alone refuses a tensor that comes twice.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from drawn_rois import drawn, last
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from contract import DTYPES, to_numpy
 from visionops import roi_pool
@@ -64,32 +61,6 @@ def test_an_argmax_of_any_numbers_stays_on_the_map(deterministic: bool, layout: 
     grad = torch.ones(3, 5, 2, 2)
     found = ROI_POOL_BACKWARD(grad, LAYOUTS[layout](numbers), boxes, 1, 8, 8, 1.0, deterministic, backend=backend)
     assert found.sum() == found[0, 0, 3, 3] == 1
-
-
-def test_the_gradient_takes_one_operation_and_no_other_memory() -> None:
-    image = drawn(1, 2, 9, 13, dtype=torch.float32).requires_grad_()
-    result = roi_pool(image, torch.tensor([[0.0, 1, 1, 8, 8]]), 2)
-    grad = torch.ones_like(result)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        torch.autograd.grad(result, image, grad)
-    names = {event.name for event in profiler.events()}
-    assert "visionops::roi_pool_backward_native" in names
-    assert not {"aten::zeros", "aten::zero_", "aten::fill_"} & names
-
-
-def test_no_gradient_comes_from_what_has_none() -> None:
-    class Cut(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, values: Tensor) -> Tensor:
-            return values.clone()
-
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> None:
-            return None
-
-    image = drawn(1, 2, 9, 13).requires_grad_()
-    result = Cut.apply(roi_pool(image, torch.tensor([[0.0, 1, 1, 8, 8]]), 2))
-    assert torch.autograd.grad(result.sum(), image, allow_unused=True) == (None,)
 
 
 def test_the_map_is_not_kept_for_the_gradient() -> None:

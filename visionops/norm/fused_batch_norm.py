@@ -115,7 +115,6 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, of_weight, of_bias, _, _, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
     ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
     recomputes = ctx.activation not in KINKED and ctx.activation != ACTIVATIONS[None]
-    ctx.set_materialize_grads(False)
     ctx.save_for_backward(
         input if ctx.training or of_weight or of_bias or recomputes else None,
         weight,
@@ -140,9 +139,7 @@ def of_parameters(dtypes: tuple[torch.dtype | None, ...], *gradients: Tensor) ->
     ]
 
 
-def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    if grad is None:  # nobody asked for the output's
-        return (None,) * 11
+def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     # A residual without activation has the gradient of the output itself.
     computes_residual = ctx.with_residual and ctx.activation != ACTIVATIONS[None]
     grad_input, grad_weight, grad_bias, grad_residual = FUSED_BATCH_NORM_BACKWARD(

@@ -58,14 +58,11 @@ def _vmap_backward(raw: Any, info: Any, in_dims: Sequence[int | None], *args: An
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     input, boxes, _, _, ctx.spatial_scale = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # else argmax gets one of zeros, as large as itself
     ctx.save_for_backward(output[1], boxes)
     ctx.sizes = input.shape[0], *input.shape[2:]
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-    if grad is None:  # what came after has none
-        return (None,) * 5
+def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     how = ctx.spatial_scale, torch.are_deterministic_algorithms_enabled()
     return ROI_POOL_BACKWARD(grad, *ctx.saved_tensors, *ctx.sizes, *how, backend=ctx.backend), *(None,) * 4
 
