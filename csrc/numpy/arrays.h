@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -73,7 +72,7 @@ inline void parallel(int64_t count, int64_t grain, const Body& body) {
   int64_t mine = tasks;
   try {
     for (; mine > 1; --mine) threads.emplace_back(run, mine - 1);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     // The machine gives no more threads: this one does what they would have done.
   }
   for (int64_t task = 0; task < mine; ++task) run(task);
