@@ -79,6 +79,9 @@ def test_another_byte_order() -> None:
         again = visionops.numpy.roi_align(image.astype(">f4"), [boxes.astype(">f4")], 2)
         np.testing.assert_array_equal(again, pooled)
         assert again.strides == pooled.strides
+    sizes = boxes[:, 2:]
+    again = visionops.numpy.wh_iou(sizes.astype(">f4"), sizes)
+    np.testing.assert_array_equal(again, visionops.numpy.wh_iou(sizes, sizes))
 
 
 def test_contiguous_input_is_not_copied() -> None:
@@ -123,6 +126,30 @@ def test_results_do_not_depend_on_threads() -> None:
         visionops.numpy.set_num_threads(1)
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_threads_that_the_machine_does_not_give() -> None:
+    code = (
+        "import resource, numpy as np, visionops.numpy as vn\n"
+        "vn.set_num_threads(2**40)\n"
+        "masks = np.ones((1000, 1, 1), np.bool_)\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + (64 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "assert vn.get_num_threads() == 2**40\n"
+        "assert vn.masks_to_boxes(masks).shape == (1000, 4)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_masks_of_too_many_pixels() -> None:
+    masks = np.zeros((1, 2**16, 2**15), np.bool_)
+    for call in (
+        lambda: visionops.numpy.mask_iou(masks, masks),
+        lambda: visionops.numpy.mask_iou(masks[:0], masks),
+        lambda: visionops.numpy.mask_matrix_nms(masks, np.ones(1)),
+    ):
+        with pytest.raises(ValueError, match=r"masks: expected fewer than 2\^31 pixels each"):
+            call()
 
 
 def test_imports_without_torch() -> None:

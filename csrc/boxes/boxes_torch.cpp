@@ -1,6 +1,5 @@
 // Tensors to pointers for room `boxes`: schemas, the checks that memory safety needs, and registration.
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <tuple>
 #include <vector>
@@ -181,15 +180,16 @@ Tensor masks_to_boxes_op(const Tensor& masks) {
   const int64_t count = in.size(0), height = in.size(1), width = in.size(2);
   Tensor out = empty({count, 4}, ScalarType::Float);
   auto* data = static_cast<float*>(out.mutable_data_ptr());
-  parallel(count, kPairsPerTask / (height * width + 1), [&](int64_t begin, int64_t end) {
+  // The product of height and width may overflow where there is no mask.
+  const int64_t pixels = in.numel() / std::max<int64_t>(count, 1);
+  parallel(count, kPairsPerTask / (pixels + 1), [&](int64_t begin, int64_t end) {
     masks_to_boxes(in.const_data_ptr(), dtype_of(in), height, width, data, begin, end);
   });
   return out;
 }
 
 MaskPacking packing_of(const Tensor& masks) {
-  const int64_t pixels = masks.size(1) * masks.size(2);
-  check(pixels <= std::numeric_limits<int32_t>::max(), "masks: expected fewer than 2^31 pixels each");
+  const int64_t pixels = pixels_of_mask(masks.size(0), masks.numel());
   const Tensor dense = as_contiguous(masks);
   return MaskPacking(dense.const_data_ptr(), dtype_of(dense), dense.size(0), pixels,
                      [](int64_t count, int64_t grain, const auto& body) { parallel(count, grain, body); });

@@ -1,11 +1,23 @@
 // Packs masks on whatever threads the caller has, and holds them.
 #pragma once
 
+#include <limits>
 #include <memory>
+#include <stdexcept>
 
 #include "boxes/mask_iou.h"
 
 namespace visionops {
+
+/// Pixels of each of `count` masks that have `total` together. A product of height and width would do but for no masks,
+/// where it may overflow.
+inline int64_t pixels_of_mask(int64_t count, int64_t total) {
+  const int64_t pixels = count > 0 ? total / count : 0;
+  if (pixels > std::numeric_limits<int32_t>::max()) {
+    throw std::invalid_argument("masks: expected fewer than 2^31 pixels each");
+  }
+  return pixels;
+}
 
 class MaskPacking {
  public:

@@ -9,6 +9,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -43,21 +44,42 @@ inline std::vector<py::ssize_t> leading_sizes(const py::array& array, py::ssize_
   return {array.shape(), array.shape() + array.ndim() - dropped};
 }
 
-inline int& thread_count() {
-  static int count = 1;
+inline int64_t& thread_count() {
+  static int64_t count = 1;
   return count;
 }
 
 /// Calls body(begin, end) over [0, count), on thread_count() threads of this module's own if there is more work than
-/// `grain` items. Threads end with the call: a process that forks afterwards has none to miss.
+/// `grain` items. Threads end with the call: a process that forks afterwards has none to miss. What the body throws is
+/// thrown once all have ended.
 template <class Body>
 inline void parallel(int64_t count, int64_t grain, const Body& body) {
   const int64_t tasks = std::min<int64_t>(thread_count(), grain > 0 ? (count + grain - 1) / grain : count);
+  if (tasks <= 1) {
+    if (count > 0) body(int64_t{0}, count);
+    return;
+  }
+  std::vector<std::exception_ptr> failures(tasks);
+  const auto run = [&](int64_t task) {
+    try {
+      body(count * task / tasks, count * (task + 1) / tasks);
+    } catch (...) {
+      failures[task] = std::current_exception();
+    }
+  };
   std::vector<std::thread> threads;
-  const auto run = [&](int64_t task) { body(count * task / tasks, count * (task + 1) / tasks); };
-  for (int64_t task = 1; task < tasks; ++task) threads.emplace_back(run, task);
-  if (count > 0) run(0);
+  threads.reserve(tasks);
+  int64_t mine = tasks;
+  try {
+    for (; mine > 1; --mine) threads.emplace_back(run, mine - 1);
+  } catch (const std::exception&) {
+    // The machine gives no more threads: this one does what they would have done.
+  }
+  for (int64_t task = 0; task < mine; ++task) run(task);
   for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
 }
 
 void register_boxes(py::module_& m);

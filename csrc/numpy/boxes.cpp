@@ -83,7 +83,8 @@ py::array_t<float> masks_to_boxes_array(const py::array& masks) {
 }
 
 py::array_t<float> mask_iou_array(const py::array& masks1, const py::array& masks2) {
-  const int64_t n = masks1.shape(0), m = masks2.shape(0), pixels = masks1.shape(1) * masks1.shape(2);
+  const int64_t n = masks1.shape(0), m = masks2.shape(0);
+  const int64_t pixels = n > 0 ? pixels_of_mask(n, masks1.size()) : pixels_of_mask(m, masks2.size());
   py::array_t<float> out({n, m});
   float* const iou = out.mutable_data();
   const DType dtype1 = dtype_of(masks1), dtype2 = dtype_of(masks2);

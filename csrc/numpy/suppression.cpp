@@ -75,7 +75,7 @@ Rescored mask_matrix_nms_array(const py::array& masks, const py::array& scores, 
   candidates.boxes = nullptr;
   std::optional<MaskPacking> packing;
   {
-    const int64_t n = masks.shape(0), pixels = masks.shape(1) * masks.shape(2);
+    const int64_t n = masks.shape(0), pixels = pixels_of_mask(n, masks.size());
     py::gil_scoped_release released;
     packing.emplace(masks.data(), candidates.boxes_dtype, n, pixels,
                     [](int64_t count, int64_t grain, const auto& body) { parallel(count, grain, body); });

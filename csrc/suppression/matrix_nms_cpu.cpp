@@ -176,7 +176,8 @@ void decay(const MatrixNmsProblem& problem, const Things& things, const Segment&
       for (int k = 0; k < kLanes; ++k) factor[k] = smaller(factor[k], (1 - static_cast<S>(iou[k])) / (1 - its_worst));
     }
   });
-  const S sigma = static_cast<S>(problem.sigma);
+  // Not infinite: it would make a NaN of no overlap.
+  const S sigma = static_cast<S>(smaller(problem.sigma, double{std::numeric_limits<S>::max()}));
   for (int k = 0; k < kLanes; ++k) factor[k] = gaussian ? exponential(-sigma * factor[k]) : factor[k];
   for (int64_t k = 0; k < kLanes && block * kLanes + k < segment.size; ++k) {
     double& score = scores[segment.index(block * kLanes + k)];

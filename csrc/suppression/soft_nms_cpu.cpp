@@ -51,7 +51,7 @@ struct Decay {
   explicit Decay(const SoftNmsProblem& problem)
       : gaussian(problem.method == SoftNmsMethod::gaussian),
         rule(gaussian ? C(0) : static_cast<C>(problem.iou_threshold), static_cast<C>(problem.pixel_offset)),
-        per_square(static_cast<S>(-1 / problem.sigma)) {}
+        per_square(exponent_per_square<S>(problem.sigma)) {}
 
   /// Lowers the scores of the slots [begin, end).
   void apply(const Candidate<C>& taken, const DecayingBoxes<C, S>& boxes, int64_t begin, int64_t end) const {

@@ -37,7 +37,7 @@ class Run {
                                     segments_.ordered(), count_, boxes, scores, decayed, nan);
         decay_all(Decaying<C, S>{boxes, scores, segments_.order(), segments_.ranks(), decayed,
                                  static_cast<C>(problem_.iou_threshold), static_cast<C>(problem_.pixel_offset),
-                                 static_cast<S>(-1 / problem_.sigma), static_cast<S>(problem_.score_threshold),
+                                 exponent_per_square<S>(problem_.sigma), static_cast<S>(problem_.score_threshold),
                                  problem_.method == SoftNmsMethod::gaussian, problem_.has_score_threshold,
                                  problem_.max_output < problem_.n ? problem_.max_output : problem_.n, nan});
         segments_.sort_by_score(static_cast<const S*>(decayed));

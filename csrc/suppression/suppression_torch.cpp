@@ -111,9 +111,8 @@ RescoredPadded matrix_nms_padded_op(const Tensor& boxes, const Tensor& scores, c
 
 SuppressionRun run_mask_matrix_nms(const CandidateTensors& tensors, int64_t kernel, double sigma) {
   const Tensor& masks = tensors.things;
-  const int64_t pixels = masks.size(masks.dim() - 2) * masks.size(masks.dim() - 1);
-  check(pixels <= std::numeric_limits<int32_t>::max(), "masks: expected fewer than 2^31 pixels each");
-  const MaskPacking packing(masks.const_data_ptr(), dtype_of(masks), tensors.scores.numel(), pixels, on_torch_threads);
+  const int64_t count = tensors.scores.numel(), pixels = pixels_of_mask(count, masks.numel());
+  const MaskPacking packing(masks.const_data_ptr(), dtype_of(masks), count, pixels, on_torch_threads);
   MatrixNmsProblem problem = matrix_nms_problem(tensors, kernel, sigma);
   problem.masks = packing.packed();
   return SuppressionRun(problem, on_torch_threads);

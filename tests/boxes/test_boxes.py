@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from visionops import box_area, box_convert, clip_boxes_to_image, masks_to_boxes, remove_small_boxes
+from visionops import (
+    box_area,
+    box_convert,
+    clip_boxes_to_image,
+    mask_iou,
+    mask_matrix_nms,
+    masks_to_boxes,
+    remove_small_boxes,
+)
 
 BOXES = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 9, 1]])
 
@@ -76,6 +84,14 @@ def test_the_torch_operations_assert_what_memory_safety_needs(call: Callable[[],
     # Exported graphs call them without the public functions' checks.
     with pytest.raises((ValueError, RuntimeError)):
         call()
+
+
+def test_no_masks_of_any_size() -> None:
+    # Their height times their width is -1 in 64 bits.
+    masks = torch.empty(0, 1, 1).expand(0, 2**32 - 1, 2**32 + 1)
+    assert masks_to_boxes(masks).shape == (0, 4)
+    assert mask_iou(masks, masks).shape == (0, 0)
+    assert mask_matrix_nms(masks, torch.empty(0))[0].shape == (0,)
 
 
 def test_a_clipped_coordinate_has_no_gradient() -> None:

@@ -50,6 +50,19 @@ def test_vmap_over_boxes_and_maps(name: str) -> None:
         vmap(call)(image, boxes)
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_vmap_over_no_calls(name: str) -> None:
+    call, image, boxes = CALLS[name], drawn(2, 4, 9, 13), boxes_on(2, 9, 13)
+    none = image.expand(0, *image.shape), boxes.expand(0, *boxes.shape)
+    squares = torch.func.grad(lambda i, b: call(i, b).pow(2).sum())
+    for dims, args in (((0, 0), none), ((0, None), (none[0], boxes)), ((None, 0), (image, none[1]))):
+        assert torch.func.vmap(call, dims)(*args).shape == (0, *call(image, boxes).shape)
+        assert torch.func.vmap(squares, dims)(*args).shape == (0, *image.shape)
+    # torch computes the Jacobian of no regions as a vmap over no rows.
+    nothing = call(image, boxes[:0])
+    assert torch.func.jacrev(call)(image, boxes[:0]).shape == (*nothing.shape, *image.shape)
+
+
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_a_detector_s_head_compiles_fullgraph(kept: int) -> None:
     boxes = torch.tensor([[0.0, 0, 4, 4], [6, 0, 9, 9], [1, 6, 4, 9]])[:kept]

@@ -153,6 +153,9 @@ def test_padded_composes_with_vmap() -> None:
     assert torch.equal(shared[0][1], nms(boxes[0], scores[1], 0.4, max_output=50, padded=True)[0])
     twice = torch.func.vmap(torch.func.vmap(of_one))(boxes[None], scores[None])
     assert torch.equal(twice[0][0], expected[0])
+    indices, counts = torch.func.vmap(of_one)(boxes[:, :0], scores[:, :0])
+    assert indices.tolist() == [[-1] * 50] * len(boxes)
+    assert counts.tolist() == [0] * len(boxes)
 
 
 def test_vmap_over_a_result_of_unknown_size_is_an_error() -> None:

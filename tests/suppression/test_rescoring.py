@@ -178,6 +178,20 @@ def test_padded_of_no_images_and_no_boxes() -> None:
     assert counts.tolist() == [0, 0]
 
 
+def test_vmap_over_images_without_boxes() -> None:
+    for call, things in (
+        (soft_nms, torch.empty(2, 0, 4)),
+        (matrix_nms, torch.empty(2, 0, 4)),
+        (mask_matrix_nms, torch.empty(2, 0, 5, 6)),
+    ):
+        indices, scores, counts = torch.func.vmap(lambda t, s: call(t, s, max_output=3, padded=True))(  # noqa: B023
+            things, torch.empty(2, 0)
+        )
+        assert indices.tolist() == [[-1] * 3] * 2
+        assert scores.tolist() == [[0.0] * 3] * 2
+        assert counts.tolist() == [0, 0]
+
+
 SCORE = st.sampled_from([0.0, -0.0, 0.25, 0.5, 0.75, 1.0, -1.0, np.nan, np.inf, -np.inf])
 DRAWN = st.integers(0, 30).flatmap(
     lambda n: st.tuples(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from visionops import _check
 from visionops._codes import BOX_FORMATS, IOU_MODES
 from visionops.numpy import _kernels
-from visionops.numpy._arrays import NUMBERS, boxes_of, contiguous, masks_of
+from visionops.numpy._arrays import boxes_of, contiguous, masks_of
 
 Array = NDArray[Any]
 
@@ -60,10 +60,8 @@ def wh_iou(wh1: Array, wh2: Array) -> Array:
     >>> wh_iou(np.array([[2.0, 2]]), np.array([[1.0, 2]]))
     array([[0.5]])
     """
-    for name, wh in (("wh1", wh1), ("wh2", wh2)):
-        _check.is_a(name, wh, np.ndarray)
-        _check.columns(name, wh, 2, "(..., N, 2)", min_ndim=2)
-        _check.dtype(name, wh, NUMBERS, "floating or integer")
+    wh1 = boxes_of("wh1", wh1, "(..., N, 2)", columns=2, min_ndim=2)
+    wh2 = boxes_of("wh2", wh2, "(..., N, 2)", columns=2, min_ndim=2)
     _check.broadcasts("wh2", wh2, "wh1", wh1)
     wh1, wh2 = (np.concatenate([np.zeros_like(wh), wh], axis=-1) for wh in (wh1, wh2))
     return box_iou(wh1, wh2)

@@ -61,12 +61,15 @@ def fold_batch(
         dims: Where each has its batch of calls, or None.
         boxes: (K, 5).
         box_dim: Where these have it, or None.
-        images: B, if the first of the maps does not say it.
+        images: B of a gradient of maps; None for results, which have as many rows as there are boxes.
 
     Returns:
         The maps and boxes of the one call, and what gives its result the batch of calls back, with its dimension.
     """
     leading = 1 if box_dim is None else 0
+    # By the sizes of one call, not by dividing those of all: there may be none.
+    batch, channels, *_ = [n for d, n in enumerate(maps[0].shape) if d != dims[0]]
+    of_call = channels
     folded = []
     for tensor, dim in zip(maps, dims, strict=True):
         moved = (
@@ -76,8 +79,8 @@ def fold_batch(
         )
         folded.append(moved.flatten(leading, leading + 1))
     if box_dim is not None:
-        batch = folded[0].shape[0] // size if images is None else images
         boxes = boxes.movedim(box_dim, 0)
+        batch, of_call = (batch, boxes.shape[1]) if images is None else (images, images)
         boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
         image, corners = boxes[..., :1], boxes[..., 1:]
         first = batch * torch.arange(size, device=boxes.device, dtype=boxes.dtype).view(size, 1, 1)
@@ -86,7 +89,6 @@ def fold_batch(
         boxes = torch.cat([image, corners], dim=-1).flatten(0, 1)
 
     def restore(result: Tensor) -> tuple[Tensor, int]:
-        of_call = result.shape[leading] // size
         return result.reshape(*result.shape[:leading], size, of_call, *result.shape[leading + 1 :]), leading
 
     return folded, boxes, restore

@@ -106,7 +106,8 @@ def _fake_max_backward(
 def _vmap_max_backward(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
     grad, input, boxes, *rest = args
     dims = in_dims[1], in_dims[0]
-    (input, grad), boxes, restore = fold_batch(info.batch_size, [input, grad], dims, boxes, in_dims[2])
+    images = input.shape[1 if in_dims[1] == 0 else 0]
+    (input, grad), boxes, restore = fold_batch(info.batch_size, [input, grad], dims, boxes, in_dims[2], images=images)
     return restore(raw(grad, input, boxes, *rest))
 
 

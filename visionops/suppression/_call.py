@@ -89,6 +89,6 @@ def vmap_images(
     """The batching rule of a padded suppression: a vmap over an image batch is one larger image batch."""
     things, scores, idxs, *rest = batch_first(info, in_dims, args)
     sizes = scores.shape[:-1]
-    images = [None if t is None else t.reshape(-1, *t.shape[len(sizes) :]) for t in (things, scores, idxs)]
+    images = [None if t is None else t.flatten(0, len(sizes) - 1) for t in (things, scores, idxs)]
     *rows, counts = raw(*images, *rest)
     return (*(row.reshape(*sizes, row.shape[-1]) for row in rows), counts.reshape(sizes)), (0,) * (len(rows) + 1)

@@ -36,6 +36,7 @@ def soft_nms() -> list[Case]:
         {"iou_threshold": 0.7, "score_threshold": 0.25},
         {"method": "gaussian", "sigma": 0.125},
         {"method": "gaussian", "sigma": 8.0, "score_threshold": 0.4},
+        {"method": "gaussian", "sigma": 1e-40},  # its inverse is beyond float32
         {"pixel_offset": 1},
         {"method": "gaussian", "pixel_offset": 1, "max_output": 40},
     ]
@@ -56,6 +57,7 @@ def matrix_nms() -> list[Case]:
     several: list[dict[str, Any]] = [
         {"sigma": 0.5},
         {"sigma": 16.0, "score_threshold": 0.25},
+        {"sigma": 1e40, "score_threshold": 0.25},  # beyond float32
         {"kernel": "linear", "score_threshold": 0.125, "max_output": 30},
         {"pixel_offset": 1},
     ]

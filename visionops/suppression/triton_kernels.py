@@ -189,7 +189,8 @@ def _matrix_decayed(
     worst = _worst(places, packed, areas, offset, masks)
     decay, gaussian = scores.new_empty(scores.shape), kernel == 0
     _run(find_decay, places, packed, areas, worst, decay, offset=offset, masks=masks, GAUSSIAN=gaussian)
-    factor = torch.exp(-sigma * decay) if gaussian else decay
+    # An infinite sigma would make a NaN of no overlap.
+    factor = torch.exp(-min(sigma, torch.finfo(scores.dtype).max) * decay) if gaussian else decay
     at_place = scores.gather(1, places.order)
     # Nothing is left of an infinite score at factor 0.
     lowered = torch.where(factor > 0, at_place * factor, 0)
