@@ -7,12 +7,14 @@ tensor, and know neither torch nor NumPy: both kinds of array have what they nee
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 # Above the integers that schemas take.
 LIMIT = 1 << 63
+LARGEST = sys.float_info.max
 
 
 def describe(value: Any) -> str:
@@ -88,13 +90,15 @@ def fraction(name: str, value: float) -> None:
 
 
 def number(name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is a plain number, ValueError if it is NaN."""
+    """Raise TypeError unless `value` is a plain number, ValueError if it is NaN or no float can hold it."""
     # NumPy's scalars are Real too; the plain types come first, for the abstract class is slow to ask.
     if not isinstance(value, (int, float, Real)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     # torch.compile follows a comparison of numbers that may change from call to call, but not math.isnan.
     if value != value:
         raise ValueError(f"{name}: expected a number, got nan")
+    if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{name}: expected a number that a float can hold, got one of {value.bit_length()} bits")
 
 
 def positive(name: str, value: float) -> None:
@@ -127,8 +131,8 @@ def count(name: str, value: Any) -> None:
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> None:
     """Raise ValueError unless `value` is one of a few."""
-    # A float may equal an integer that is allowed.
-    if value not in allowed or isinstance(value, (float, complex)):
+    # A float may equal an integer that is allowed; a list has no hash, and an array compares with each.
+    if not isinstance(value, (str, int, type(None), Integral)) or value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 

@@ -180,7 +180,7 @@ class Op:
         raise NotImplementedError(f"{self.name}: no backend runs {dtype} on {device.type}: {'; '.join(reasons)}")
 
     def _no_vmap(self, *args: Any) -> Any:
-        raise NotImplementedError(f"{self.name}: vmap is not defined, its results have sizes that depend on values")
+        raise NotImplementedError(f"{self.name}: vmap is not defined")
 
     def _differentiable(self, raw: Callable[..., Any], gradient: Gradient, backend: str) -> Callable[..., Any]:
         # torch.compile follows functions that it closes over, but not what holds them.

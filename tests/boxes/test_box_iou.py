@@ -42,6 +42,11 @@ SIZES = BOXES[:, 2:]
             ValueError,
             "mode: expected one of 'iou', 'giou', 'diou', 'ciou', 'iof', got 'eiou'",
         ),
+        (
+            lambda: box_iou(BOXES, BOXES, mode=["iou"]),  # type: ignore[arg-type]
+            ValueError,
+            "mode: expected one of 'iou', 'giou', 'diou', 'ciou', 'iof', got ['iou']",
+        ),
         (lambda: box_iou(BOXES, BOXES, pixel_offset=2), ValueError, "pixel_offset: expected one of 0, 1, got 2"),
         (lambda: box_iou(BOXES, BOXES, pixel_offset=1.0), ValueError, "pixel_offset: expected one of 0, 1, got 1.0"),
         (lambda: box_iou(BOXES.numpy(), BOXES), TypeError, "boxes1: expected a torch.Tensor, got ndarray"),

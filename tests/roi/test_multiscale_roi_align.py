@@ -126,6 +126,7 @@ MAPS, ROW = [torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4)], torch.zeros(1, 5
         (([MAPS[0], MAPS[1][0]], ROW, 2, [1, 1]), ValueError, r"inputs\[1\]: expected shape \(B, C, H, W\)"),
         (([MAPS[0], MAPS[1][:, :2]], ROW, 2, [1, 1]), ValueError, r"inputs\[1\]: expected as many as inputs\[0\], 3"),
         (([MAPS[0], MAPS[1].double()], ROW, 2, [1, 1]), TypeError, r"inputs\[1\]: expected dtype torch.float32 as"),
+        ((MAPS, ROW, 2, 1.0), TypeError, "spatial_scales: expected a number for each map, got float"),
         ((MAPS, ROW, 2, [1.0]), ValueError, "spatial_scales: expected as many as inputs, 2, got 1"),
         ((MAPS, ROW, 2, [1.0, None]), TypeError, "spatial_scales: expected a number, got NoneType"),
         ((MAPS, [], 2, [1.0, 1.0]), ValueError, "boxes: expected one tensor per image, B=1, got 0"),

@@ -41,6 +41,11 @@ IDS = torch.tensor([1, 1, 1])
         (lambda: nms(BOXES, SCORES, float("nan")), ValueError, "iou_threshold: expected a number, got nan"),
         (lambda: nms(BOXES, SCORES, "0.5"), TypeError, "iou_threshold: expected a number, got str"),
         (
+            lambda: nms(BOXES, SCORES, 0.5, score_threshold=2**1024),
+            ValueError,
+            "score_threshold: expected a number that a float can hold, got one of 1025 bits",
+        ),
+        (
             lambda: nms(BOXES, SCORES, 0.5, score_threshold=float("nan")),
             ValueError,
             "score_threshold: expected a number, got nan",

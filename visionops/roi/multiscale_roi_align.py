@@ -191,6 +191,8 @@ def multiscale_roi_align(
             _check.same_size(name, of_level, "inputs[0]", inputs[0], dim)
     rois = rois_of(boxes, inputs[0], "inputs[0]")
     size = _check.pair("output_size", output_size, 1)
+    if not hasattr(spatial_scales, "__len__"):
+        raise TypeError(f"spatial_scales: expected a number for each map, got {type(spatial_scales).__name__}")
     if len(spatial_scales) != len(inputs):
         raise ValueError(f"spatial_scales: expected as many as inputs, {len(inputs)}, got {len(spatial_scales)}")
     for scale in spatial_scales:
