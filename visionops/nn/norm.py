@@ -63,22 +63,25 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
         self, input: Tensor, residual: Tensor | None, activation: str | None, *, in_place: bool = False
     ) -> Tensor:
         """As forward, with another activation; `in_place` overwrites the input."""
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
-        # Without running estimates, eval takes the batch's; in training they move only where they are tracked.
-        estimates = (self.running_mean, self.running_var)
-        if self.training and not self.track_running_stats:
-            estimates = (None, None)
+        momentum, tracked = self.momentum or 0.0, self.num_batches_tracked
+        mean, var = self.running_mean, self.running_var
+        by_batch = self.training or mean is None
+        if self.training:
+            if tracked is not None:
+                tracked.add_(1)
+                if self.momentum is None:
+                    momentum = 1.0 / float(tracked)
+            # Without running estimates, eval takes the batch's; in training they move only where they are tracked.
+            if not self.track_running_stats:
+                mean = var = None
         function = fused_batch_norm_ if in_place else fused_batch_norm
         return function(
             input,
             self.weight,
             self.bias,
-            *estimates,
-            self.training or self.running_mean is None,
+            mean,
+            var,
+            by_batch,
             momentum,
             self.eps,
             residual=residual,

@@ -48,16 +48,18 @@ def fold_batch_norm(
     _check.dtype("weight", weight, FLOATING, "floating")
     if weight.ndim == 0:
         raise ValueError("weight: expected shape (C, ...), got ()")
-    channel_values = {
-        "bias": bias,
-        "running_mean": running_mean,
-        "running_var": running_var,
-        "bn_weight": bn_weight,
-        "bn_bias": bn_bias,
-    }
-    for name, values in channel_values.items():
-        if values is not None or name.startswith("running"):
-            check_channels(name, values, "weight", weight, 0)
+    _check.is_a("running_mean", running_mean, Tensor)
+    _check.is_a("running_var", running_var, Tensor)
+    check_channels(
+        "weight",
+        weight,
+        0,
+        bias=bias,
+        running_mean=running_mean,
+        running_var=running_var,
+        bn_weight=bn_weight,
+        bn_bias=bn_bias,
+    )
     _check.number("eps", eps)
     scale = (running_var.double() + eps).rsqrt()
     if bn_weight is not None:
@@ -71,12 +73,14 @@ def fold_batch_norm(
     return folded.to(weight.dtype, memory_format=torch.preserve_format), shift.to(weight.dtype)
 
 
-def check_channels(name: str, values: Tensor | None, other_name: str, other: Tensor, dim: int) -> None:
-    """Raise unless `values` is floating (C,) with as many channels as another tensor has in `dim`, on its device."""
-    _check.is_a(name, values, Tensor)
-    assert values is not None
+def check_channels(other_name: str, other: Tensor, dim: int, **channels: Tensor | None) -> None:
+    """Raise unless all that are given are floating (C,), C being a dimension of another tensor, and on its device."""
     expected = other.shape[dim]
-    if values.ndim != 1 or values.shape[0] != expected:
-        raise ValueError(f"{name}: expected shape (C,) with C={expected}, got {_check.describe(values)}")
-    _check.dtype(name, values, FLOATING, "floating")
-    _check.same_device(name, values, other_name, other)
+    for name, values in channels.items():
+        if values is None:
+            continue
+        _check.is_a(name, values, Tensor)
+        if values.shape != (expected,):
+            raise ValueError(f"{name}: expected shape (C,) with C={expected}, got {_check.describe(values)}")
+        _check.dtype(name, values, FLOATING, "floating")
+        _check.same_device(name, values, other_name, other)

@@ -109,12 +109,13 @@ def _one_by_one(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     input, weight, bias, mean, var, ctx.training, _, ctx.eps, residual, ctx.activation, _ = inputs
-    _, batch_mean, batch_var, _, _, bits = output
+    _, batch_mean, batch_var, *_, bits = output
     if ctx.training:
         mean, var = batch_mean, batch_var
     _, of_weight, of_bias, _, _, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
     ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
     recomputes = ctx.activation not in KINKED and ctx.activation != ACTIVATIONS[None]
+    ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(
         input if ctx.training or of_weight or of_bias or recomputes else None,
         weight,
@@ -240,9 +241,8 @@ def fused_batch_norm(
 def move(running_mean: Tensor | None, running_var: Tensor | None, moved_mean: Tensor, moved_var: Tensor) -> None:
     """Write the running estimates, if there are any, after a training call."""
     if running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.copy_(moved_mean)
-            running_var.copy_(moved_var)
+        running_mean.copy_(moved_mean)
+        running_var.copy_(moved_var)
 
 
 def check_arguments(
@@ -262,10 +262,7 @@ def check_arguments(
     _check.is_a("input", input, Tensor)
     _check.ndim("input", input, 4, "(B, C, H, W)")
     _check.dtype("input", input, FLOATING, "floating")
-    channel_values = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
-    for name, values in channel_values.items():
-        if values is not None:
-            check_channels(name, values, "input", input, 1)
+    check_channels("input", input, 1, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     if (running_mean is None) != (running_var is None) or (running_mean is None and not training):
         raise ValueError(
             "running_mean, running_var: expected both, or in training neither, got "
