@@ -15,18 +15,28 @@ bool is_even(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64
          (spare >= 0 && positions(size, before, after, kernel, stride, dilation) == spare / stride + 1);
 }
 
+/// Channel by channel, with strides that tell so where those of one channel or one column may be either layout's.
+Tensor with_planes(const Tensor& image) {
+  return torch::stable::view(in_layout(image, false), {image.size(0), image.size(1), image.size(2), image.size(3)});
+}
+
 Tensor conv2d_aten_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
                       const Ints& padding, const Ints& dilation, int64_t groups, int64_t activation) {
   check_images(input, weight);
   check(activation >= 0 && activation <= kLastActivation, "activation: expected 0 to 6");
+  check(weight.numel() > 0, "weight: expected at least one channel, for torch makes no results of none");
   window_of({weight.size(2), weight.size(3)}, stride, padding, dilation);
   const bool last = is_channels_last(input);
   const bool even = is_even(input.size(2), weight.size(2), stride[0], padding[0], padding[1], dilation[0]) &&
                     is_even(input.size(3), weight.size(3), stride[1], padding[2], padding[3], dilation[1]);
-  const Tensor image =
+  const Tensor padded =
       even ? input : torch::stable::pad(input, {padding[2], padding[3], padding[0], padding[1]}, "constant", 0.0);
+  // oneDNN writes wrong values, or beyond memory, where channels are last and images or results are one pixel wide.
+  const bool thin = input.size(3) == 1 ||
+                    positions(input.size(3), padding[2], padding[3], weight.size(3), stride[1], dilation[1]) == 1;
+  const Tensor image = thin ? with_planes(padded) : padded;
   // torch lets the weight's layout decide as well.
-  const Tensor filters = in_layout(weight, last);
+  const Tensor filters = thin ? with_planes(weight) : in_layout(weight, last);
   const int64_t sides[] = {even ? padding[0] : 0, even ? padding[2] : 0}, none[] = {0, 0};
   AtenTensorHandle shift = bias ? bias->get() : nullptr, handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution(image.get(), filters.get(), bias ? &shift : nullptr,

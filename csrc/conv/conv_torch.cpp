@@ -1,4 +1,5 @@
 // Tensors to pointers for convolutions and their adjoints: schemas, and the problems that the kernels solve.
+#include <numeric>
 #include <vector>
 
 #include "conv/convolution_torch.h"
@@ -17,8 +18,7 @@ Axis adjoint(const Axis& axis, int64_t phase) {
   // Pixel phase + p stride gets from position q by tap t where phase + p stride = first + q stride + t tap_step.
   int64_t first_tap = 0;
   while (first_tap < axis.taps && (phase - axis.first - first_tap * axis.tap_step) % stride != 0) ++first_tap;
-  int64_t tap_step = 1;
-  while (tap_step * axis.tap_step % stride != 0) ++tap_step;
+  const int64_t tap_step = stride / std::gcd(axis.tap_step, stride);
   const int64_t taps = first_tap < axis.taps ? (axis.taps - 1 - first_tap) / tap_step + 1 : 0;
   return {axis.size > phase ? (axis.size - 1 - phase) / stride + 1 : 0,
           axis.positions,

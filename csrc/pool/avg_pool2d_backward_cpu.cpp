@@ -32,7 +32,7 @@ class Backward {
         pitch_(cut_.channels),
         before_(pool_round_up((shape.x.kernel - 1) / shape.x.stride * pitch_, kPoolLanes<C>)),
         count_(pool_round_up(((shape.x.in - 1 + shape.x.padding) / shape.x.stride + 1) * pitch_, kPoolLanes<C>)),
-        kept_((shape.y.kernel - 1) / shape.y.stride + 1),
+        kept_(pool_min(shape.y.out, (shape.y.kernel - 1) / shape.y.stride + 1)),
         divisors_(shape, divisor, pitch_, pool_round_up(shape.x.out * pitch_, kPoolLanes<C>), scratch),
         places_(scratch.take<Place>(shape.x.in)),
         taps_(scratch.take<C>(by_pixels(shape) ? 0 : pool_min(shape.x.stride, shape.x.kernel) * count_)),

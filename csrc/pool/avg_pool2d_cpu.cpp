@@ -18,7 +18,7 @@ class Forward {
         cut_(cut_of(shape)),
         pitch_(cut_.channels),
         count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
-        kept_(pool_max(1, shape.y.kernel - shape.y.stride)),
+        kept_(pool_min(shape.y.in, pool_max(1, shape.y.kernel - shape.y.stride))),
         divisors_(shape, divisor, pitch_, count_, scratch),
         phases_(shape.x, pitch_, scratch),
         wide_(scratch.take<C>(shape.x.in * pitch_)),

@@ -13,8 +13,8 @@ PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.in, shape.y.in, 4 * span};
 }
 
-/// Gradients that go where their offsets say: to rows of sums with room for what lies beside the image, or, where
-/// windows of planes have few taps and hardly any lies there, to the result itself.
+/// Gradients that go where their offsets say: to rows of sums with room for what lies beside the image, unless that is
+/// much, or, where windows of planes have few taps and hardly any lies there, to the result itself.
 template <class T, class O>
 class Sending {
  public:
@@ -24,10 +24,9 @@ class Sending {
       : shape_(shape),
         is_direct_(std::is_same_v<T, C> && shape.inner == 1 && shape.y.kernel * shape.x.kernel < kManyTaps),
         channels_(cut.channels),
-        beside_(is_direct_ ? 0 : shape.x.padding),
-        width_(is_direct_ ? shape.x.in
-                          : pool_max(shape.x.padding + shape.x.in,
-                                     (shape.x.out - 1) * shape.x.stride + (shape.x.kernel - 1) * shape.x.dilation + 1)),
+        has_room_(!is_direct_ && room(shape.x) <= 2 * (shape.x.padding + shape.x.in)),
+        beside_(has_room_ ? shape.x.padding : 0),
+        width_(has_room_ ? room(shape.x) : shape.x.in),
         size_(cut.rows * width_ * channels_),
         together_(shape.inner == 1 && cut.strips == 1 && size_ <= kSmallPlane ? kPlanes : 1),
         places_(scratch.take<int64_t>(shape.y.kernel * shape.x.kernel)),
@@ -58,6 +57,11 @@ class Sending {
   static constexpr int64_t kSmallPlane = 2048;
   static constexpr int64_t kManyTaps = 16;
 
+  /// From the left padding to the right one's end, or that of the last window.
+  static int64_t room(const PoolAxis& x) {
+    return pool_max(x.padding + x.in, (x.out - 1) * x.stride + (x.kernel - 1) * x.dilation + 1);
+  }
+
   template <int planes>
   void run_planes(const PoolItem& item, const MaxGradients<T, O>& at) const {
     const PoolAxis &y = shape_.y, &x = shape_.x;
@@ -66,7 +70,7 @@ class Sending {
     C* sums = sums_;
     if constexpr (std::is_same_v<T, C>) sums = is_direct_ ? to : sums_;
     memset(sums, 0, (planes - 1) * size_ * sizeof(C) + rows * width_ * channels_ * sizeof(C));
-    const Windows inside = is_direct_ ? windows_inside() : Windows{0, x.out};
+    const Windows inside = has_room_ ? Windows{0, x.out} : windows_inside();
     // The item's rows as if they were all.
     const PoolAxis strip = {rows, y.out, y.kernel, y.stride, y.padding + item.row, y.dilation};
     for (int64_t p = PoolWindows(y, item.row).begin; p < end; ++p) {
@@ -76,7 +80,9 @@ class Sending {
       C* const top = sums + ((p * strip.stride - strip.padding) * width_ + beside_ - x.padding) * channels_;
       if (shape_.inner == 1) {
         const auto send_windows = [&](auto is_inside, int64_t begin, int64_t end) {
-          send<planes, is_inside.value>(at.grad + row, at.offsets + row, begin, end, x.stride, own, top);
+          const Windows windows = {begin, end};
+          send<planes, is_inside.value>(at.grad + row, at.offsets + row, windows, {-x.padding, x.stride}, own, x.stride,
+                                        top);
         };
         send_windows(std::false_type{}, 0, inside.begin);
         send_windows(std::true_type{}, inside.begin, inside.end);
@@ -84,7 +90,12 @@ class Sending {
       } else {
         for (int64_t q = 0; q < x.out; ++q) {
           const int64_t place = row + q * shape_.inner;
-          send<1, true>(at.grad + place, at.offsets + place, 0, channels, 1, own, top + q * x.stride * channels_);
+          const auto send_channels = [&](auto kind) {
+            send<1, kind.value>(at.grad + place, at.offsets + place, {0, channels}, {q * x.stride - x.padding, 0}, own,
+                                1, top + q * x.stride * channels_);
+          };
+          const bool is_inside = inside.begin <= q && q < inside.end;
+          is_inside ? send_channels(std::true_type{}) : send_channels(std::false_type{});
         }
       }
     }
@@ -113,21 +124,26 @@ class Sending {
     return {begin, room < 0 ? begin : pool_max(begin, pool_min(x.out, room / x.stride + 1))};
   }
 
-  /// The gradients of windows [begin, end), or of channels of one, whose sums are `each` apart. Unless they lie inside,
-  /// those of taps that do count.
+  /// The pixels across at which windows begin.
+  struct Starts {
+    int64_t first, apart;
+  };
+
+  /// The gradients of some windows, or of channels of one, whose sums are `each` apart. Unless they lie inside, those
+  /// of taps that do count.
   template <int planes, bool is_inside>
-  void send(const T* grad, const O* offsets, int64_t begin, int64_t end, int64_t each, Taps own, C* sums) const {
+  void send(const T* grad, const O* offsets, Windows some, Starts starts, Taps own, int64_t each, C* sums) const {
     const int64_t apart = shape_.y.out * shape_.x.out;
     const int64_t *const places = places_ + own.first, *const columns = columns_ + own.first;
     const auto first = static_cast<uint32_t>(own.first), taps = static_cast<uint32_t>(own.count);
-    sums += begin * each;
+    sums += some.begin * each;
 #pragma GCC unroll 4
-    for (int64_t i = begin; i < end; ++i, sums += each) {
+    for (int64_t i = some.begin; i < some.end; ++i, sums += each) {
       for (int64_t plane = 0; plane < planes; ++plane) {
         const auto tap = static_cast<uint32_t>(offsets[plane * apart + i]) - first;
         if (tap >= taps) continue;
         if constexpr (!is_inside) {
-          const int64_t column = i * each - shape_.x.padding + columns[tap];
+          const int64_t column = starts.first + i * starts.apart + columns[tap];
           if (column < 0 || column >= shape_.x.in) continue;
         }
         sums[plane * size_ + places[tap]] += to_compute(grad[plane * apart + i]);
@@ -138,6 +154,7 @@ class Sending {
   PoolShape shape_;
   bool is_direct_;
   int64_t channels_;
+  bool has_room_;           // beside the image
   int64_t beside_, width_;  // of a row of sums, the pixels left of the image and all
   int64_t size_;            // of an item's sums
   int64_t together_;

@@ -198,6 +198,12 @@ def test_same_padding_of_which_the_smaller_half_makes_no_window(backend: str, la
     torch.testing.assert_close(aten.conv2d(*arguments), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_stride_that_no_image_has() -> None:
+    # The taps of a phase are found without counting up to the stride.
+    result = conv_transpose2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 2, 2), stride=2**31 - 1, backend="native")
+    assert result.tolist() == [[[[1, 1], [1, 1]]]]
+
+
 @pytest.mark.measured
 @pytest.mark.parametrize("threads", [1, 4])
 def test_scratch_memory_is_at_most_a_megabyte_a_thread(threads: int) -> None:

@@ -217,6 +217,17 @@ def test_a_module_that_was_moved_computes_as_if_it_were_not_packed() -> None:
         module(X)
 
 
+def test_filters_are_transformed_again_from_weights_that_were_converted() -> None:
+    module = packed(8, 6, 3)
+    module.half().float()
+    with torch.no_grad():
+        torch.testing.assert_close(module(X), conv2d(X, module.weight, module.bias), rtol=1e-5, atol=1e-5)
+        module.weight.zero_()
+        module.double()
+        with pytest.raises(RuntimeError, match="weight: changed after prepack"):
+            module(X.double())
+
+
 def test_errors_are_those_of_conv2d() -> None:
     module = packed(8, 6, 3)
     with pytest.raises(ValueError, match=r"weight: expected shape .* with C=7 and groups=1"):

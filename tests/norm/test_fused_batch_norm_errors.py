@@ -61,6 +61,11 @@ def training(input: Any = IMAGE, *args: Any, **kwargs: Any) -> Tensor:
         (lambda: training(momentum=None), TypeError, "momentum: expected a number, got NoneType"),
         (lambda: training(eps=float("nan")), ValueError, "eps: expected a number, got nan"),
         (
+            lambda: fused_batch_norm(IMAGE, None, None, CHANNELS, CHANNELS.clone().requires_grad_()),
+            ValueError,
+            "running_mean, running_var: expected no requires_grad, for they have no gradient, got True",
+        ),
+        (
             lambda: training(IMAGE[:1, :, :1, :1]),
             ValueError,
             "input: expected more than one value per channel with training=True, got one",

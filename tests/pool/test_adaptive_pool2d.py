@@ -39,6 +39,17 @@ AT = torch.arange(40).reshape(1, 2, 4, 5)
             "output_size: expected an integer or two, got (1, 2, 3)",
         ),
         (lambda: adaptive_avg_pool2d(X, 1.5), TypeError, "output_size: expected integers or None, got float"),
+        (
+            lambda: adaptive_max_pool2d(X, (1 << 63, 1)),
+            ValueError,
+            f"output_size: expected an integer of 64 bits, got {1 << 63}",
+        ),
+        (
+            lambda: max_unpool2d(X, AT, 2, output_size=(8.0, 10)),
+            TypeError,
+            "output_size: expected an integer, got float",
+        ),
+        (lambda: max_unpool2d(X, AT, 2, output_size=(8, "9")), TypeError, "output_size: expected an integer, got str"),
         (lambda: adaptive_max_pool2d(X.int(), 1), TypeError, "input: expected dtype floating, got torch.int32"),
         (
             lambda: adaptive_max_pool2d(X[..., :0], 1),

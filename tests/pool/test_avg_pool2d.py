@@ -36,6 +36,21 @@ G = torch.ones(1, 2, 2, 2)
             TypeError,
             "divisor_override: expected an integer, got float",
         ),
+        (
+            lambda: avg_pool2d(X, 2, divisor_override=1 << 63),
+            ValueError,
+            f"divisor_override: expected an integer of 64 bits, got {1 << 63}",
+        ),
+        (
+            lambda: avg_pool2d_backward(G, (1, 2, 4.0, 4), 2),
+            TypeError,
+            "input_size: expected an integer, got float",
+        ),
+        (
+            lambda: avg_pool2d_backward(G, (1, 2, None, 4), 2),
+            TypeError,
+            "input_size: expected an integer, got NoneType",
+        ),
         (lambda: avg_pool2d(X, 6), ValueError, "input: expected a height of at least 6 for this window, got 4"),
         (
             lambda: avg_pool2d_backward(G, (1, 2, 9, 9), 2),

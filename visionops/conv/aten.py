@@ -75,6 +75,10 @@ def conv2d_weight(
     groups: int,
 ) -> Tensor:
     """The operation `conv2d_weight` on this backend."""
+    # oneDNN's gradient is wrong, with garbage from memory, for dilated windows and images or results one pixel wide.
+    if input.is_cpu and input.dtype is torch.bfloat16 and (max(dilation) > 1 or 1 in (input.shape[3], grad.shape[3])):
+        wide = conv2d_weight(grad.float(), input.float(), kernel_size, stride, padding, dilation, groups)
+        return wide.to(torch.bfloat16)
     input, sides = _evenly_padded(input, kernel_size, stride, padding, dilation)
     weight = input.new_empty(()).expand(grad.shape[1], input.shape[1] // groups, *kernel_size)
     return _backward(grad, input, weight, stride, sides, dilation, groups, 1)[1].contiguous()

@@ -184,7 +184,9 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     dtype = input.dtype
     if not input.is_cpu or dtype is torch.float16:
         return None  # torch converts no float16 to float32 by the panel
-    out_channels, _, height, width = weight.shape
+    out_channels, in_channels, height, width = weight.shape
+    if out_channels == 0 or in_channels == 0:
+        return None  # torch has no results without channels
     pointwise = height == 1 and width == 1
     if dtype is torch.float32:
         native = groups == 1 and pointwise

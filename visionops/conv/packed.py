@@ -72,7 +72,7 @@ class PackedConv2d:
         Raises:
             RuntimeError: this is not the weight that was packed, or it was written since.
         """
-        if weight is not self._weight or _writes(weight) != self._writes:
+        if self.is_stale(weight):
             raise RuntimeError("weight: changed after prepack(), call it again, or unpack()")
         if input.dtype is not self._dtype or weight.dtype is not self._dtype or not input.is_cpu or input.ndim != 4:
             return None
@@ -84,6 +84,14 @@ class PackedConv2d:
         filters = weight if self.filters is None else self.filters
         out: Tensor = self._operation(input, filters, bias, *self._rest, ACTIVATIONS[activation])
         return out
+
+    def is_stale(self, weight: Tensor) -> bool:
+        """Whether this is not the weight that was packed, or it was written since."""
+        return weight is not self._weight or _writes(weight) != self._writes
+
+    def of(self, weight: Tensor) -> PackedConv2d:
+        """The same with another weight."""
+        return PackedConv2d(weight, *self._arguments[1:])
 
     def __reduce__(self) -> Any:
         # A copy has a weight of its own, and may run on another machine.

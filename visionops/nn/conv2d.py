@@ -85,6 +85,14 @@ class Conv2d(nn.Conv2d):
             raise RuntimeError("train: expected a module that is not packed, call unpack() first")
         return super().train(mode)
 
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # To another dtype or device parameters go without a write that would be seen.
+        packed = None if self.packed is None or self.packed.is_stale(self.weight) else self.packed
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if packed is not None:
+            self.packed = packed.of(self.weight)
+        return self
+
     def extra_repr(self) -> str:
         """As torch's, and the activation."""
         described: str = super().extra_repr()  # type: ignore[no-untyped-call]

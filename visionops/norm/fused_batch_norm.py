@@ -112,7 +112,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, batch_mean, batch_var, *_, bits = output
     if ctx.training:
         mean, var = batch_mean, batch_var
-    _, of_weight, of_bias, _, _, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
+    _, of_weight, of_bias, *of_estimates, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
+    check_estimates(*of_estimates)
     ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
     recomputes = ctx.activation not in KINKED and ctx.activation != ACTIVATIONS[None]
     ctx.mark_non_differentiable(*output[1:])
@@ -125,6 +126,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
         residual if recomputes else None,
         bits,
     )
+
+
+def check_estimates(*asked: bool) -> None:
+    """Raise if the gradient of a running estimate is asked for."""
+    if any(asked):
+        raise ValueError("running_mean, running_var: expected no requires_grad, for they have no gradient, got True")
 
 
 def dtype_of(parameter: Tensor | None, asked: bool) -> torch.dtype | None:

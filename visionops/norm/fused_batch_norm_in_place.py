@@ -14,6 +14,7 @@ from visionops.norm.fused_batch_norm import (
     FUSED_BATCH_NORM_BACKWARD,
     KINKED,
     check_arguments,
+    check_estimates,
     dtype_of,
     fake_forward,
     move,
@@ -71,7 +72,8 @@ class _InPlace(torch.autograd.Function):
         backend: str | None,
     ) -> Tensor:
         number = ACTIVATIONS[activation]
-        _, of_weight, of_bias, ctx.with_residual, *_ = ctx.needs_input_grad
+        _, of_weight, of_bias, ctx.with_residual, *of_estimates = ctx.needs_input_grad[:6]
+        check_estimates(*of_estimates)
         ctx.training, ctx.eps, ctx.activation = training, eps, number
         ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
         recomputes = activation is not None and number not in KINKED

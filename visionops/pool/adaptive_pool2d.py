@@ -171,6 +171,7 @@ def _checked(input: Tensor, output_size: Sizes) -> list[int]:
         if size is not None:
             if not _check.is_integer(size):
                 raise TypeError(f"output_size: expected integers or None, got {type(size).__name__}")
+            _check.integer("output_size", size)
             if size < 1:
                 raise ValueError(f"output_size: expected 1 or more, got {size}")
         bins.append(side if size is None else size)

@@ -172,7 +172,6 @@ def check_divisor(divisor_override: int | None) -> None:
     """Raise unless it is None or an integer other than 0."""
     if divisor_override is None:
         return
-    if not _check.is_integer(divisor_override):
-        raise TypeError(f"divisor_override: expected an integer, got {type(divisor_override).__name__}")
+    _check.integer("divisor_override", divisor_override)
     if divisor_override == 0:
         raise ValueError("divisor_override: expected an integer other than 0, got 0")

@@ -118,6 +118,8 @@ def _unpooled_size(
     if len(output_size) > 2 and tuple(output_size[:-2]) != tuple(input.shape[:-2]):
         expected = (*input.shape[:-2], "H", "W")
         raise ValueError(f"output_size: expected {expected}, got {tuple(output_size)}")
+    for side in output_size[-2:]:
+        _check.integer("output_size", side)
     for side, middle, step in zip(output_size[-2:], default, window[2:4], strict=True):
         if not max(middle - step, 0) < side < middle + step:
             raise ValueError(f"output_size: expected less than {step} from {tuple(default)}, got {tuple(output_size)}")

@@ -75,6 +75,8 @@ def check_backward(grad_output: Tensor, input_size: Sequence[int], window: Windo
     check_image("grad_output", grad_output)
     if not isinstance(input_size, (tuple, list)) or len(input_size) != grad_output.ndim:
         raise ValueError(f"input_size: expected {grad_output.ndim} sizes, as many as grad_output has, got {input_size}")
+    for size in input_size:
+        _check.count("input_size", size)
     check_fits("input_size", input_size, window, ceil_mode)
     expected = (*input_size[:-2], *pooled_sizes(input_size, window, ceil_mode))
     if tuple(grad_output.shape) != expected:
