@@ -23,24 +23,21 @@ struct DepthwiseRows {
     depthwise_rows<T>(d, row, rows, 0, d.groups, filters, to, step);
   }
 
-  // The pixels of each window's lower right corner, which no window before it has met.
-  void prefetch(int64_t row, int64_t rows) const {
-    const int64_t first_i = d.y.taps > d.y.step ? d.y.taps - d.y.step : 0;
-    const int64_t first_j = d.x.taps > d.x.step ? d.x.taps - d.x.step : 0;
-    Position at(d.y, d.x, row);
-    for (int64_t r = 0; r < rows; ++r, at.advance(d.y, d.x)) {
-      const WindowAt<T> window(d, at);
-      for (int64_t i = first_i; i < d.y.taps; ++i) {
-        const int64_t y = window.y + i * d.y.tap_step;
-        if (y < 0 || y >= d.y.size) continue;
-        for (int64_t j = first_j; j < d.x.taps; ++j) {
-          const int64_t x = window.x + j * d.x.tap_step;
-          if (x < 0 || x >= d.x.size) continue;
-          const T* pixel = window.corner + (i * d.y.tap_step * d.x.size + j * d.x.tap_step) * d.groups;
-          for (int64_t c = 0; c < d.groups; c += kLine / sizeof(T)) prefetch_line(pixel + c);
-        }
-      }
-    }
+  // The pixels of each window's lower right corner, which no window before it has met, up to the end of the line.
+  Ahead ahead(int64_t row, int64_t rows) const {
+    const Position at(d.y, d.x, row);
+    const WindowAt<T> window(d, at);
+    const int64_t i = d.y.taps > d.y.step ? d.y.taps - d.y.step : 0;
+    const int64_t j = d.x.taps > d.x.step ? d.x.taps - d.x.step : 0;
+    const int64_t y = window.y + i * d.y.tap_step, x = window.x + j * d.x.tap_step;
+    const int64_t last = (rows < d.x.positions - at.x ? rows : d.x.positions - at.x) - 1;
+    const int64_t reach = window.x + last * d.x.step + (d.x.taps - 1) * d.x.tap_step + 1;
+    const int64_t end = reach < d.x.size ? reach : d.x.size;
+    const int64_t down = d.y.taps - i < d.y.size - y ? d.y.taps - i : d.y.size - y;
+    if (y < 0 || x < 0 || x >= end || down <= 0) return {};
+    const int64_t pixel = d.groups * sizeof(T);
+    const T* first = window.corner + (i * d.y.tap_step * d.x.size + j * d.x.tap_step) * d.groups;
+    return {reinterpret_cast<const char*>(first), (end - x) * pixel / kLine, down, d.y.tap_step * d.x.size * pixel};
   }
 };
 
@@ -89,6 +86,17 @@ struct SeparableFirst : ChannelsFirst<T> {
   }
 };
 
+template <class T>
+int64_t piece_of(const FinishedProduct<T, DepthwiseRows<T>>& product) {
+  return product.piece();
+}
+
+/// Other products pack as much for a piece as for a share.
+template <class Other>
+int64_t piece_of(const Other&) {
+  return 0;
+}
+
 /// Calls f with the product of the problem.
 template <class F>
 void visit_separable(const SeparableProblem& problem, void* scratch, F&& f) {
@@ -115,14 +123,19 @@ void visit_separable(const SeparableProblem& problem, void* scratch, F&& f) {
 
 }  // namespace
 
-int64_t separable_items(const SeparableProblem& problem) {
-  int64_t items = 0;
-  visit_separable(problem, nullptr, [&](const auto& product) { items = product.items(); });
-  return items;
+SeparableWork separable_work(const SeparableProblem& problem) {
+  SeparableWork work;
+  visit_separable(problem, nullptr, [&](const auto& product) { work = {product.items(), piece_of(product)}; });
+  return work;
 }
 
-void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end) {
-  visit_separable(problem, scratch, [&](const auto& product) { product.run(begin, end); });
+void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end, Rest& rest) {
+  visit_separable(problem, scratch, [&](auto&& product) {
+    product.run(begin, end);
+    for (int64_t at; (at = rest.next.fetch_add(rest.piece, std::memory_order_relaxed)) < rest.end;) {
+      product.run(at, at + rest.piece < rest.end ? at + rest.piece : rest.end);
+    }
+  });
 }
 
 }  // namespace visionops::VISIONOPS_ISA
