@@ -35,9 +35,10 @@ struct FinishedProduct {
 
   int64_t items() const { return tile_rows * panels; }
 
-  /// How many tiles to hand out at a time: rows of them, some microseconds of work. 0 if these are few or none.
+  /// How many tiles to hand out at a time: rows of them, enough to outweigh their edges; 0 if such pieces
+  /// are few.
   int64_t piece() const {
-    constexpr int64_t kPieces = 256, kFewest = 32, kTerms = 1 << 18;
+    constexpr int64_t kPieces = 256, kFewest = 64, kTerms = 1 << 20;
     const int64_t rows = tile_rows * blocks;
     if (rows == 0) return 0;
     const int64_t count = parts(panels, blocks), terms = count * kTileSize<C> * product.depth;
