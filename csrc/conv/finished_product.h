@@ -11,7 +11,7 @@ namespace visionops::VISIONOPS_ISA {
 ///
 /// Rows says where the left factor comes from:
 ///   fill(row, rows, to, step): rows of it, `step` apart
-///   ahead(row, rows): what `fill` will read of them for the first time
+///   prefetch(row, rows): asks for what `fill` will read of them for the first time
 template <class T, class Rows>
 struct FinishedProduct {
   using C = Compute<T>;
@@ -77,27 +77,30 @@ struct FinishedProduct {
     if (packed != b) packed = p_end - p_begin == count ? b : -1;
     for (int64_t r = r_begin; r < r_end; ++r) {
       const int64_t row = first_row(r), next = first_row(r + 1);
+      const int64_t next_rows = r + 1 < r_end ? first_row(r + 2) - next : 0;
       const int64_t from = r * count < begin ? begin - r * count : 0;
       const int64_t to = (r + 1) * count > end ? end - r * count : count;
       source.fill(row, next - row, scratch.left, scratch.left_step);
-      const Ahead ahead = r + 1 < r_end ? source.ahead(next, first_row(r + 2) - next) : Ahead();
       for (int64_t p = from; p < to; ++p) {
-        finish(row, next - row, first_panel + p, scratch.right + p * size, ahead.part(to - from, p - from));
+        // While these are multiplied, what the next row of tiles reads.
+        const int64_t asked = cut(next_rows, to - from, p - from);
+        source.prefetch(next + asked, cut(next_rows, to - from, p - from + 1) - asked);
+        finish(row, next - row, first_panel + p, scratch.right + p * size);
       }
     }
   }
 
-  void finish(int64_t row, int64_t rows, int64_t panel, const C* factors, Ahead ahead) const {
+  void finish(int64_t row, int64_t rows, int64_t panel, const C* factors) const {
     const int64_t column = panel * kTileColumns<C>, count = columns(panel);
     if constexpr (std::is_same_v<T, C>) {
       const Clamp<C> clamp(product.p.activation);
       if (clamp.exact) {
         C* out = product.out + row * product.columns + column;
         const C* bias = product.bias == nullptr ? nullptr : product.bias + column;
-        return scratch.multiply(rows, count, factors, out, product.columns, bias, clamp, ahead);
+        return scratch.multiply(rows, count, factors, out, product.columns, bias, clamp);
       }
     }
-    scratch.multiply(rows, count, factors, ahead);
+    scratch.multiply(rows, count, factors);
     product.store(row, rows, column, count, scratch.tile);
   }
 };

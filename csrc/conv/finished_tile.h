@@ -28,18 +28,17 @@ struct FinishedTile {
   }
 
   /// The tile of a panel's first `columns` columns, to `out`, rows `step` apart, with a bias, which may be null.
-  void multiply(int64_t rows, int64_t columns, const C* panel, C* out, int64_t step, const C* bias, Clamp<C> clamp,
-                Ahead ahead = {}) const {
+  void multiply(int64_t rows, int64_t columns, const C* panel, C* out, int64_t step, const C* bias,
+                Clamp<C> clamp) const {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < columns; c += kVector<C>) prefetch_to_write(out + r * step + c);
     }
-    multiply_for<C>(rows, columns)(left, left_step, panel, depth, false, TileRows<C>(out, step, bias, clamp, columns),
-                                   ahead);
+    multiply_for<C>(rows, columns)(left, left_step, panel, depth, false, TileRows<C>(out, step, bias, clamp, columns));
   }
 
   /// The same as it is, to `tile`.
-  void multiply(int64_t rows, int64_t columns, const C* panel, Ahead ahead = {}) const {
-    multiply_for<C>(rows, columns)(left, left_step, panel, depth, false, TileRows<C>(tile), ahead);
+  void multiply(int64_t rows, int64_t columns, const C* panel) const {
+    multiply_for<C>(rows, columns)(left, left_step, panel, depth, false, TileRows<C>(tile));
   }
 };
 

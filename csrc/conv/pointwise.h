@@ -18,9 +18,9 @@ struct PixelRows {
     for (int64_t r = 0; r < rows; ++r) copy_values(image + (row + r) * channels, channels, to + r * step);
   }
 
-  Ahead ahead(int64_t row, int64_t rows) const {
-    const int64_t bytes = rows * channels * sizeof(T);
-    return {reinterpret_cast<const char*>(image + row * channels), parts(bytes, kLine), 1, 0};
+  void prefetch(int64_t row, int64_t rows) const {
+    const T* from = image + row * channels;
+    for (int64_t i = 0; i < rows * channels; i += kLine / sizeof(T)) prefetch_line(from + i);
   }
 };
 

@@ -119,7 +119,7 @@ struct Product {
       const int64_t count = columns(first_panel + p);
       C* tile = sums + p * kTileSize<C>;
       multiply_for<C>(rows, count)(left, kRowStride<C>, right + p * kDepth * kTileColumns<C>, depth, d > 0,
-                                   TileRows<C>(tile), Ahead());
+                                   TileRows<C>(tile));
       if (d == depths - 1) factors.store(row, rows, (first_panel + p) * kTileColumns<C>, count, tile);
     }
   }

@@ -23,21 +23,24 @@ struct DepthwiseRows {
     depthwise_rows<T>(d, row, rows, 0, d.groups, filters, to, step);
   }
 
-  // The pixels of each window's lower right corner, which no window before it has met, up to the end of the line.
-  Ahead ahead(int64_t row, int64_t rows) const {
-    const Position at(d.y, d.x, row);
-    const WindowAt<T> window(d, at);
-    const int64_t i = d.y.taps > d.y.step ? d.y.taps - d.y.step : 0;
-    const int64_t j = d.x.taps > d.x.step ? d.x.taps - d.x.step : 0;
-    const int64_t y = window.y + i * d.y.tap_step, x = window.x + j * d.x.tap_step;
-    const int64_t last = (rows < d.x.positions - at.x ? rows : d.x.positions - at.x) - 1;
-    const int64_t reach = window.x + last * d.x.step + (d.x.taps - 1) * d.x.tap_step + 1;
-    const int64_t end = reach < d.x.size ? reach : d.x.size;
-    const int64_t down = d.y.taps - i < d.y.size - y ? d.y.taps - i : d.y.size - y;
-    if (y < 0 || x < 0 || x >= end || down <= 0) return {};
-    const int64_t pixel = d.groups * sizeof(T);
-    const T* first = window.corner + (i * d.y.tap_step * d.x.size + j * d.x.tap_step) * d.groups;
-    return {reinterpret_cast<const char*>(first), (end - x) * pixel / kLine, down, d.y.tap_step * d.x.size * pixel};
+  // The pixels of each window's lower right corner, which no window before it has met.
+  void prefetch(int64_t row, int64_t rows) const {
+    const int64_t first_i = d.y.taps > d.y.step ? d.y.taps - d.y.step : 0;
+    const int64_t first_j = d.x.taps > d.x.step ? d.x.taps - d.x.step : 0;
+    Position at(d.y, d.x, row);
+    for (int64_t r = 0; r < rows; ++r, at.advance(d.y, d.x)) {
+      const WindowAt<T> window(d, at);
+      for (int64_t i = first_i; i < d.y.taps; ++i) {
+        const int64_t y = window.y + i * d.y.tap_step;
+        if (y < 0 || y >= d.y.size) continue;
+        for (int64_t j = first_j; j < d.x.taps; ++j) {
+          const int64_t x = window.x + j * d.x.tap_step;
+          if (x < 0 || x >= d.x.size) continue;
+          const T* pixel = window.corner + (i * d.y.tap_step * d.x.size + j * d.x.tap_step) * d.groups;
+          for (int64_t c = 0; c < d.groups; c += kLine / sizeof(T)) prefetch_line(pixel + c);
+        }
+      }
+    }
   }
 };
 

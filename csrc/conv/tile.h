@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "conv/activation.h"
-#include "conv/lines.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -92,10 +91,9 @@ struct TileRows {
 };
 
 /// Writes left (rows, depth), its rows left_step apart, times right (depth, kTileColumns), its first vectors; with
-/// `add`, plus what stands there. Meanwhile asks for what lies ahead.
+/// `add`, plus what stands there.
 template <class C>
-using Multiply = void(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to,
-                      Ahead ahead);
+using Multiply = void(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to);
 
 /// The kernel for a tile of `rows` rows of which the first `columns` columns count; of float and double.
 template <class C>

@@ -5,11 +5,9 @@ namespace visionops::VISIONOPS_ISA {
 namespace {
 
 template <int kRows, int kVectors, class C>
-void multiply(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to, Ahead ahead) {
-  for (int64_t line = depth; line < ahead.along; ++line) ahead.ask(line);
+void multiply(const C* left, int64_t left_step, const C* right, int64_t depth, bool add, TileRows<C> to) {
   Vector<C> sums[kRows][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
-    if (k < ahead.along) ahead.ask(k);
     Vector<C> factors[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) factors[v] = load(right + k * kTileColumns<C> + v * kVector<C>);
