@@ -39,7 +39,7 @@ int64_t convolution_items(const ConvolutionProblem& problem) {
 }
 
 void convolution(const ConvolutionProblem& problem, void* scratch, int64_t begin, int64_t end) {
-  if (visit_pointwise(problem, scratch, [&](const auto& product) { product.run(begin, end); })) return;
+  if (visit_pointwise(problem, scratch, [&](auto&& product) { product.run(begin, end); })) return;
   visit_factors(problem, [&](auto tag) {
     using Factors = typename decltype(tag)::type;
     const int64_t items = convolution_items(problem) / problem.groups;

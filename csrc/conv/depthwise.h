@@ -1,6 +1,8 @@
 // Convolution of each channel with a filter of its own, alone and with a pointwise convolution after it.
 #pragma once
 
+#include <atomic>
+
 #include "conv/convolution.h"
 
 namespace visionops {
@@ -51,11 +53,22 @@ struct SeparableProblem {
   const void* filters;  // of depthwise, as written by depthwise_filters
 };
 
-using SeparableItems = int64_t(const SeparableProblem& problem);
-VISIONOPS_KERNEL(SeparableItems, separable_items)
+/// Items handed out piece by piece to whoever is done with others, so that a slow thread does not keep them waiting.
+struct Rest {
+  std::atomic<int64_t> next;
+  int64_t end, piece;
+};
 
-/// Writes the items [begin, end) of pointwise.out. Scratch is that of `convolution`.
-using Separable = void(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end);
+struct SeparableWork {
+  int64_t items;
+  int64_t piece;  // how many of them a Rest should hand out at a time; 0 if threads should have their share at once
+};
+
+using SeparableWorkOf = SeparableWork(const SeparableProblem& problem);
+VISIONOPS_KERNEL(SeparableWorkOf, separable_work)
+
+/// Writes the items [begin, end) of pointwise.out, and then pieces of the rest. Scratch is that of `convolution`.
+using Separable = void(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end, Rest& rest);
 VISIONOPS_KERNEL(Separable, separable)
 
 }  // namespace visionops

@@ -20,8 +20,6 @@ struct WindowAt {
     inside = y >= 0 && x >= 0 && last_y >= 0 && last_x >= 0 && y < p.y.size && x < p.x.size && last_y < p.y.size &&
              last_x < p.x.size;
   }
-
-  WindowAt() = default;
 };
 
 /// Calls f(tap, offset of its pixel from the corner) for the taps that meet a pixel.
@@ -39,7 +37,8 @@ static inline void each_tap(const ConvolutionProblem& p, const WindowAt<T>& wind
 }
 
 /// `channels` channels, whole vectors, from `channel` on, of kCount neighbouring positions by a 3x3 filter: what the
-/// columns of pixels meet goes into the sums of all positions at once. Of one position alone, taps may lie apart.
+/// columns of pixels meet goes into the sums of all positions at once. Of several positions, only the first and the
+/// last column may lie outside the image; of one alone, any, and taps may lie apart.
 template <int kCount, int kStep, class C>
 static void nine_taps(const ConvolutionProblem& p, const WindowAt<C>& first, int64_t channel, int64_t channels,
                       const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
@@ -50,9 +49,10 @@ static void nine_taps(const ConvolutionProblem& p, const WindowAt<C>& first, int
     const int64_t y = first.y + i * p.y.tap_step;
     rows[i] = y >= 0 && y < p.y.size;
   }
+#pragma GCC unroll 16
   for (int c = 0; c < kColumns; ++c) {
     const int64_t x = first.x + c * p.x.tap_step;
-    columns[c] = x >= 0 && x < p.x.size;
+    columns[c] = (kCount > 1 && c > 0 && c < kColumns - 1) || (x >= 0 && x < p.x.size);
   }
   const C* bias = static_cast<const C*>(p.bias);
   for (const int64_t end = channel + channels; channel < end; channel += kVector<C>, to += kVector<C>) {
@@ -100,18 +100,22 @@ static NineTaps<C>* nine_taps_for(int64_t count) {
 
 /// The same of `count` positions.
 template <class C>
-static void by_nine_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                         int64_t channels, const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
+static void by_nine_taps(const ConvolutionProblem& p, Position at, int64_t count, int64_t channel, int64_t channels,
+                         const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   const bool sharing = p.x.tap_step == 1 && (p.x.step == 1 || p.x.step == 2);
-  for (int64_t r = 0; r < count;) {
+  while (count > 0) {
+    const WindowAt<C> first(p, at);
     int64_t neighbours = 1;
-    while (sharing && neighbours < kNeighbours && r + neighbours < count &&
-           windows[r + neighbours].x == windows[r + neighbours - 1].x + p.x.step) {
-      ++neighbours;
+    if (sharing) {
+      const int64_t rest = p.x.positions - at.x < count ? p.x.positions - at.x : count;
+      neighbours = rest < kNeighbours ? rest : kNeighbours;
+      if (first.x < -1 || first.x + (neighbours - 1) * p.x.step + 1 >= p.x.size) neighbours = 1;
     }
     NineTaps<C>* kernel = p.x.step == 1 ? nine_taps_for<1, C>(neighbours) : nine_taps_for<2, C>(neighbours);
-    kernel(p, windows[r], channel, channels, filters, clamp, to + r * stride, stride);
-    r += neighbours;
+    kernel(p, first, channel, channels, filters, clamp, to, stride);
+    for (int64_t r = 0; r < neighbours; ++r) at.advance(p.y, p.x);
+    to += neighbours * stride;
+    count -= neighbours;
   }
 }
 
@@ -149,14 +153,15 @@ static FewTaps<C>* few_taps_for(int count) {
 
 /// The same of `count` positions.
 template <class C>
-static void by_few_taps(const ConvolutionProblem& p, const WindowAt<C>* windows, int64_t count, int64_t channel,
-                        int64_t channels, const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
+static void by_few_taps(const ConvolutionProblem& p, Position at, int64_t count, int64_t channel, int64_t channels,
+                        const C* filters, Clamp<C> clamp, C* to, int64_t stride) {
   const C* bias = p.bias == nullptr ? nullptr : static_cast<const C*>(p.bias) + channel;
-  for (int64_t r = 0; r < count; ++r) {
+  for (int64_t r = 0; r < count; ++r, at.advance(p.y, p.x)) {
+    const WindowAt<C> window(p, at);
     Met<C> met[kFewTaps];
     int pixels = 0;
-    each_tap(p, windows[r], [&](int64_t tap, int64_t from) {
-      met[pixels++] = {windows[r].corner + from + channel, filters + tap * p.groups + channel};
+    each_tap(p, window, [&](int64_t tap, int64_t from) {
+      met[pixels++] = {window.corner + from + channel, filters + tap * p.groups + channel};
     });
     few_taps_for<C>(pixels)(met, bias, channels, clamp, to + r * stride);
   }

@@ -38,28 +38,20 @@ template <class T>
 void depthwise_rows(const ConvolutionProblem& p, int64_t first, int64_t count, int64_t channel, int64_t channels,
                     const Compute<T>* filters, Compute<T>* to, int64_t stride) {
   using C = Compute<T>;
-  constexpr int64_t kPositions = 2 * kNeighbours;
-  WindowAt<T> windows[kPositions];
   Position at(p.y, p.x, first);
-  for (; count > 0; count -= kPositions, to += kPositions * stride) {
-    const int64_t some = count < kPositions ? count : kPositions;
-    for (int64_t r = 0; r < some; ++r, at.advance(p.y, p.x)) windows[r] = WindowAt<T>(p, at);
-    int64_t done = 0;
-    bool exact = false;
-    if constexpr (std::is_same_v<T, C>) {
-      const bool nine = p.y.taps == 3 && p.x.taps == 3;
-      if (channels >= kVector<C> && (nine || p.y.taps * p.x.taps <= kFewTaps)) {
-        done = channels / kVector<C> * kVector<C>;
-        const Clamp<C> clamp(p.activation);
-        (nine ? by_nine_taps<C> : by_few_taps<C>)(p, windows, some, channel, done, filters, clamp, to, stride);
-        exact = clamp.exact;
-      }
+  int64_t done = 0, finished = 0;
+  if constexpr (std::is_same_v<T, C>) {
+    const bool nine = p.y.taps == 3 && p.x.taps == 3;
+    if (channels >= kVector<C> && (nine || p.y.taps * p.x.taps <= kFewTaps)) {
+      done = channels / kVector<C> * kVector<C>;
+      const Clamp<C> clamp(p.activation);
+      (nine ? by_nine_taps<C> : by_few_taps<C>)(p, at, count, channel, done, filters, clamp, to, stride);
+      finished = clamp.exact ? done : 0;
     }
-    const int64_t finished = exact ? done : 0;
-    for (int64_t r = 0; r < some && finished < channels; ++r) {
-      by_taps<T>(p, windows[r], channel + done, channels - done, filters, to + r * stride + done);
-      activate_values(p.activation, to + r * stride + finished, channels - finished);
-    }
+  }
+  for (int64_t r = 0; r < count && finished < channels; ++r, at.advance(p.y, p.x), to += stride) {
+    by_taps<T>(p, WindowAt<T>(p, at), channel + done, channels - done, filters, to + done);
+    activate_values(p.activation, to + finished, channels - finished);
   }
 }
 

@@ -20,6 +20,7 @@ struct FinishedProduct {
   Rows source;
   FinishedTile<C> scratch;
   int64_t tile_rows, panels, blocks;
+  int64_t packed = -1;  // the block whose panels the scratch holds
 
   FinishedProduct(const ConvolutionProblem& pointwise, const Rows& source, void* scratch)
       : product(pointwise, 0),
@@ -34,11 +35,23 @@ struct FinishedProduct {
 
   int64_t items() const { return tile_rows * panels; }
 
-  void run(int64_t begin, int64_t end) const {
+  /// How many tiles to hand out at a time: rows of them, enough to outweigh their edges; 0 if such pieces
+  /// are few.
+  int64_t piece() const {
+    constexpr int64_t kPieces = 256, kFewest = 64, kTerms = 1 << 20;
+    const int64_t rows = tile_rows * blocks;
+    if (rows == 0) return 0;
+    const int64_t count = parts(panels, blocks), terms = count * kTileSize<C> * product.depth;
+    const int64_t share = parts(rows, kPieces), least = parts(kTerms, terms);
+    const int64_t together = share > least ? share : least;
+    return rows < kFewest * together ? 0 : together * count;
+  }
+
+  void run(int64_t begin, int64_t end) {
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t first = cut(panels, blocks, b), count = cut(panels, blocks, b + 1) - first;
       const int64_t from = begin - first * tile_rows, to = end - first * tile_rows, all = count * tile_rows;
-      if (to > 0 && from < all) block(first, count, from > 0 ? from : 0, to < all ? to : all);
+      if (to > 0 && from < all) block(b, first, count, from > 0 ? from : 0, to < all ? to : all);
     }
   }
 
@@ -51,15 +64,17 @@ struct FinishedProduct {
   }
 
   // The tiles [begin, end) of a block, row by row; the first and the last row may be parts.
-  void block(int64_t first_panel, int64_t count, int64_t begin, int64_t end) const {
+  void block(int64_t b, int64_t first_panel, int64_t count, int64_t begin, int64_t end) {
     const int64_t r_begin = begin / count, r_end = parts(end, count);
     const int64_t size = product.depth * kTileColumns<C>;
     // Of a single row of tiles, only the panels that it meets.
     const bool single = r_begin + 1 == r_end;
-    for (int64_t p = single ? begin % count : 0; p < (single ? end - r_begin * count : count); ++p) {
+    const int64_t p_begin = single ? begin % count : 0, p_end = single ? end - r_begin * count : count;
+    for (int64_t p = p_begin; p < p_end && packed != b; ++p) {
       const int64_t column = (first_panel + p) * kTileColumns<C>;
       product.pack_right(column, columns(first_panel + p), 0, product.depth, scratch.right + p * size);
     }
+    if (packed != b) packed = p_end - p_begin == count ? b : -1;
     for (int64_t r = r_begin; r < r_end; ++r) {
       const int64_t row = first_row(r), next = first_row(r + 1);
       const int64_t next_rows = r + 1 < r_end ? first_row(r + 2) - next : 0;

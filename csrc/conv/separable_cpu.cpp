@@ -89,6 +89,17 @@ struct SeparableFirst : ChannelsFirst<T> {
   }
 };
 
+template <class T>
+int64_t piece_of(const FinishedProduct<T, DepthwiseRows<T>>& product) {
+  return product.piece();
+}
+
+/// Other products pack as much for a piece as for a share.
+template <class Other>
+int64_t piece_of(const Other&) {
+  return 0;
+}
+
 /// Calls f with the product of the problem.
 template <class F>
 void visit_separable(const SeparableProblem& problem, void* scratch, F&& f) {
@@ -115,14 +126,19 @@ void visit_separable(const SeparableProblem& problem, void* scratch, F&& f) {
 
 }  // namespace
 
-int64_t separable_items(const SeparableProblem& problem) {
-  int64_t items = 0;
-  visit_separable(problem, nullptr, [&](const auto& product) { items = product.items(); });
-  return items;
+SeparableWork separable_work(const SeparableProblem& problem) {
+  SeparableWork work;
+  visit_separable(problem, nullptr, [&](const auto& product) { work = {product.items(), piece_of(product)}; });
+  return work;
 }
 
-void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end) {
-  visit_separable(problem, scratch, [&](const auto& product) { product.run(begin, end); });
+void separable(const SeparableProblem& problem, void* scratch, int64_t begin, int64_t end, Rest& rest) {
+  visit_separable(problem, scratch, [&](auto&& product) {
+    product.run(begin, end);
+    for (int64_t at; (at = rest.next.fetch_add(rest.piece, std::memory_order_relaxed)) < rest.end;) {
+      product.run(at, at + rest.piece < rest.end ? at + rest.piece : rest.end);
+    }
+  });
 }
 
 }  // namespace visionops::VISIONOPS_ISA

@@ -63,8 +63,12 @@ Tensor depthwise_separable_conv2d_op(const Tensor& input, const Tensor& depthwis
                        static_cast<Activation>(pointwise_activation)};
   const Tensor by_tap = filters_of(problem.depthwise);
   problem.filters = by_tap.const_data_ptr();
-  parallel(separable_items(problem), kProductsPerTask / (channels * 512) + 1,
-           [&](int64_t begin, int64_t end) { separable(problem, scratch(), begin, end); });
+  // A half is given out beforehand, for a piece reads around its edges what others read too.
+  const SeparableWork work = separable_work(problem);
+  const int64_t own = work.piece == 0 ? work.items : work.items / 2 / work.piece * work.piece;
+  Rest rest = {{own}, work.items, work.piece};
+  parallel(own, kProductsPerTask / (channels * 512) + 1,
+           [&](int64_t begin, int64_t end) { separable(problem, scratch(), begin, end, rest); });
   return out;
 }
 

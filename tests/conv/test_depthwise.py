@@ -60,6 +60,25 @@ def test_sums_longer_than_scratch_are_taken_in_parts(channels: int, filters: int
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
+# Large enough to be shared out in pieces; the filters of the first are packed at once, the second's in blocks.
+@pytest.mark.parametrize(("shape", "filters"), [((1, 64, 150, 121), 100), ((2, 512, 41, 25), 500)])
+def test_it_does_not_matter_which_thread_takes_a_piece(shape: tuple[int, ...], filters: int) -> None:
+    x = torch.randn(shape).to(memory_format=torch.channels_last)
+    first, second = torch.randn(shape[1], 1, 3, 3), torch.randn(filters, shape[1], 1, 1) / shape[1] ** 0.5
+    expected = F.conv2d(F.conv2d(x, first, None, 1, 1, 1, shape[1]), second)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            actual = depthwise_separable_conv2d(x, first, second, padding=1, backend="native")
+            if threads == 1:
+                torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+                expected = actual
+            assert torch.equal(actual, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @settings(deadline=None, max_examples=25)
 @given(
@@ -166,6 +185,13 @@ print(peak() - before)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(run.stdout) <= threads * 1024
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_filters_and_no_images(layout: torch.memory_format) -> None:
+    x = X.to(memory_format=layout)
+    assert depthwise_separable_conv2d(x, D, P[:0]).shape == (2, 0, 4, 5)
+    assert depthwise_separable_conv2d(x[:0], D, P).shape == (0, 5, 4, 5)
 
 
 def test_one_image_without_a_batch() -> None:
