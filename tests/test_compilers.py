@@ -39,12 +39,16 @@ class Call(torch.nn.Module):
         super().__init__()
         self.public = REGISTRY[name]
         args, self.options = tensors(first_smooth(self.public), torch.float32)
-        self.inputs = tuple(a for a in args if isinstance(a, torch.Tensor))
+        self.inputs = tuple(a for a in args if isinstance(a, torch.Tensor) or _is_list_of_tensors(a))
         self.rest = args[len(self.inputs) :]
         assert not any(isinstance(a, torch.Tensor) for a in self.rest)
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         return self.public.function(*inputs, *self.rest, **self.options)
+
+
+def _is_list_of_tensors(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, torch.Tensor) for part in value)
 
 
 class Detect(torch.nn.Module):

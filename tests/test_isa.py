@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 # Rooms whose result is a decision; elsewhere products and sums are fused where the instruction set can.
 EXACT = ("boxes", "suppression")
+ESTIMATES = ("running_mean", "running_var")  # have no gradient
 SUMMED = 100  # terms of a gradient, about, if no more elements of the result share it
 
 
@@ -36,7 +38,9 @@ def results() -> dict[str, Any]:
             for dtype in DTYPES.values():
                 args, kwargs = tensors(case, dtype)
                 if public.op.differentiable:
-                    args = [a.requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a for a in args]
+                    for a, parameter in zip(args, signature(public.function).parameters, strict=False):
+                        if torch.is_tensor(a) and a.is_floating_point() and parameter not in ESTIMATES:
+                            a.requires_grad_()
                 values = []
                 for tensor in outputs(public.function(*args, **kwargs)):
                     values.append((tensor, case.terms))
