@@ -161,7 +161,7 @@ def test_what_torch_fx_made_before(is_training: bool) -> None:
     ours = traced(copy.deepcopy(network)).train(is_training)
     report = convert(ours)
     what = dict(report.swapped)
-    assert what["bn1"] == "BatchNorm2d with relu" if is_training else "into the convolution before it"
+    assert what["bn1"] == ("BatchNorm2d with relu" if is_training else "into the convolution before it")
     assert what["layers.1.0.bn2"] == "BatchNorm2d with residual and relu"
     assert report.left == []
     x = torch.randn(2, 3, 32, 32)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,9 +185,8 @@ def test_vmap_over_images_without_boxes() -> None:
         (matrix_nms, torch.empty(2, 0, 4)),
         (mask_matrix_nms, torch.empty(2, 0, 5, 6)),
     ):
-        indices, scores, counts = torch.func.vmap(lambda t, s: call(t, s, max_output=3, padded=True))(  # noqa: B023
-            things, torch.empty(2, 0)
-        )
+        padded = partial(call, max_output=3, padded=True)
+        indices, scores, counts = torch.func.vmap(padded)(things, torch.empty(2, 0))
         assert indices.tolist() == [[-1] * 3] * 2
         assert scores.tolist() == [[0.0] * 3] * 2
         assert counts.tolist() == [0, 0]

@@ -62,11 +62,10 @@ def convert(model: nn.Module) -> Conversion:
       gradient is asked for.
 
     What torch.fx made of a network before, such as torchvision's feature extractors, has its graph rewritten; it does
-    not trace what convert made. Else a
-    forward stays as it is, its modules swapped but alone, where torch.fx would not see all that it does: where its
-    way depends on the input, on the mode or on chance, where it writes what others see, or enters a context. What it
-    reads of the module but for parameters, buffers and modules stays as it is now. Outputs and gradients agree with
-    those before to within rounding.
+    not trace what convert made. Else a forward stays as it is, its modules swapped but alone, where torch.fx would not
+    see all that it does: where its way depends on the input, on the mode or on chance, where it writes what others see,
+    or enters a context. What it reads of the module but for parameters, buffers and modules stays as it is now. Outputs
+    and gradients agree with those before to within rounding.
 
     Args:
         model: Any network; in training mode unless it will only infer.
