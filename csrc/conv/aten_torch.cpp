@@ -15,6 +15,44 @@ bool is_even(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64
          (spare >= 0 && positions(size, before, after, kernel, stride, dilation) == spare / stride + 1);
 }
 
+/// Whether a window may lie wholly in the padding: beside the image, or with its taps on both sides of it.
+bool may_miss(int64_t size, int64_t kernel, int64_t before, int64_t after, int64_t dilation) {
+  const int64_t reach = dilation * (kernel - 1);
+  return before > reach || after > reach || (kernel > 1 && dilation > size);
+}
+
+/// An image and the window over it as torch takes them, with the same padding on both sides.
+struct Given {
+  Tensor image;
+  int64_t stride[2], sides[2];
+  bool is_thin;  // the image or the result is one pixel wide
+
+  Given(const Tensor& input, const Ints& kernel, const Ints& stride, const Ints& padding, const Ints& dilation)
+      : image(input), stride{stride[0], stride[1]}, sides{padding[0], padding[2]} {
+    Ints whole = padding;
+    bool is_padded = false;
+    for (int d = 0; d < 2; ++d) {
+      const int64_t size = input.size(2 + d), before = padding[2 * d];
+      int64_t& after = whole[2 * d + 1];
+      const bool is_one = positions(size, before, after, kernel[d], stride[d], dilation[d]) == 1;
+      is_thin = size == 1 || is_one;
+      // oneDNN's values are wrong in bfloat16 where a window with a stride has one place: there it needs none.
+      const int64_t cut = dilation[d] * (kernel[d] - 1) + 1 - size - before;
+      if (is_one && size + cut > 0) {
+        after = cut;
+        this->stride[d] = 1;
+      }
+      // It crashes where a window misses the image.
+      is_padded |= !is_even(size, kernel[d], this->stride[d], before, after, dilation[d]) ||
+                   may_miss(size, kernel[d], before, after, dilation[d]);
+    }
+    if (is_padded) {
+      image = torch::stable::pad(input, {whole[2], whole[3], whole[0], whole[1]}, "constant", 0.0);
+      sides[0] = sides[1] = 0;
+    }
+  }
+};
+
 /// Channel by channel, with strides that tell so where those of one channel or one column may be either layout's.
 Tensor with_planes(const Tensor& image) {
   return torch::stable::view(in_layout(image, false), {image.size(0), image.size(1), image.size(2), image.size(3)});
@@ -25,23 +63,19 @@ Tensor conv2d_aten_op(const Tensor& input, const Tensor& weight, const std::opti
   check_images(input, weight);
   check(activation >= 0 && activation <= kLastActivation, "activation: expected 0 to 6");
   check(weight.numel() > 0, "weight: expected at least one channel, for torch makes no results of none");
-  window_of({weight.size(2), weight.size(3)}, stride, padding, dilation);
+  const Ints kernel = {weight.size(2), weight.size(3)};
+  window_of(kernel, stride, padding, dilation);
   const bool last = is_channels_last(input);
-  const bool even = is_even(input.size(2), weight.size(2), stride[0], padding[0], padding[1], dilation[0]) &&
-                    is_even(input.size(3), weight.size(3), stride[1], padding[2], padding[3], dilation[1]);
-  const Tensor padded =
-      even ? input : torch::stable::pad(input, {padding[2], padding[3], padding[0], padding[1]}, "constant", 0.0);
-  // oneDNN writes wrong values, or beyond memory, where channels are last and images or results are one pixel wide.
-  const bool thin = input.size(3) == 1 ||
-                    positions(input.size(3), padding[2], padding[3], weight.size(3), stride[1], dilation[1]) == 1;
-  const Tensor image = thin ? with_planes(padded) : padded;
+  const Given given(input, kernel, stride, padding, dilation);
+  // oneDNN writes wrong values, or beyond memory, where channels are last in what is thin.
+  const Tensor image = given.is_thin ? with_planes(given.image) : given.image;
   // torch lets the weight's layout decide as well.
-  const Tensor filters = thin ? with_planes(weight) : in_layout(weight, last);
-  const int64_t sides[] = {even ? padding[0] : 0, even ? padding[2] : 0}, none[] = {0, 0};
+  const Tensor filters = given.is_thin ? with_planes(weight) : in_layout(weight, last);
+  const int64_t none[] = {0, 0};
   AtenTensorHandle shift = bias ? bias->get() : nullptr, handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution(image.get(), filters.get(), bias ? &shift : nullptr,
-                                                           stride.data(), 2, sides, 2, dilation.data(), 2, 0, none, 2,
-                                                           groups, &handle));
+                                                           given.stride, 2, given.sides, 2, dilation.data(), 2, 0, none,
+                                                           2, groups, &handle));
   Tensor out = in_layout(Tensor(handle), last);
   if (activation != 0) {
     void* values = out.mutable_data_ptr();
