@@ -50,6 +50,20 @@ def vmap_leading(raw: Callable[..., Any], info: Any, in_dims: Sequence[int | Non
     return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
 
+def vmap_one_by_one(raw: Callable[..., Any], info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+    """The batching rule of an operation that takes no further dimension: one example after the other."""
+    if info.batch_size == 0:
+        raise ValueError("vmap: expected at least one example, got none")
+    examples = [
+        raw(*(arg if dim is None else arg.select(dim, i) for arg, dim in zip(args, in_dims, strict=True)))
+        for i in range(info.batch_size)
+    ]
+    if isinstance(examples[0], torch.Tensor):
+        return torch.stack(examples), 0
+    outputs = tuple(torch.stack(parts) for parts in zip(*examples, strict=True))
+    return outputs, (0,) * len(outputs)
+
+
 def indices_of_unknown_number(like: torch.Tensor) -> torch.Tensor:
     """For shape rules: int64 indices, as many as values decide, possibly none."""
     size = torch.library.get_ctx().new_dynamic_size()

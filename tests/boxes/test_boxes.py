@@ -106,3 +106,15 @@ def test_an_inverted_box_has_an_area_without_gradient() -> None:
     box_area(boxes).sum().backward()
     assert boxes.grad is not None
     assert boxes.grad.tolist() == [[0.0] * 4, [-5.0, -3.0, 5.0, 3.0]]
+
+
+def test_mask_iou_of_a_batch_of_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks1 = torch.rand(3, 4, 5, 7, generator=generator) < 0.5
+    masks2 = torch.rand(3, 2, 5, 7, generator=generator) < 0.5
+    expected = torch.stack([mask_iou(*pair) for pair in zip(masks1, masks2, strict=True)])
+    assert torch.equal(torch.func.vmap(mask_iou)(masks1, masks2), expected)
+    shared = torch.func.vmap(mask_iou, in_dims=(0, None))(masks1, masks2[0])
+    assert torch.equal(shared[0], expected[0])
+    with pytest.raises(ValueError, match="vmap: expected at least one example, got none"):
+        torch.func.vmap(mask_iou)(masks1[:0], masks2[:0])

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._backend import NATIVE, TRITON
-from visionops._op import NUMBERS, Op
+from visionops._op import NUMBERS, Op, vmap_one_by_one
 
 
 def _fake(masks1: Tensor, masks2: Tensor) -> Tensor:
     return masks1.new_empty((masks1.shape[0], masks2.shape[0]), dtype=torch.float32)
 
 
-MASK_IOU = Op("mask_iou", fake=_fake, backends=(NATIVE, TRITON))
+MASK_IOU = Op("mask_iou", fake=_fake, vmap=vmap_one_by_one, backends=(NATIVE, TRITON))
 
 
 @MASK_IOU.public

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from visionops import _check
 from visionops._backend import NATIVE, TRITON
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import FLOATING, ONCE, Gradient, Op, needs_autograd
+from visionops._op import FLOATING, ONCE, Gradient, Op, needs_autograd, vmap_one_by_one
 from visionops.norm.fold_batch_norm import check_channels
 
 # Their slope has two values: one bit an element is all that backward needs of what the activation saw.
@@ -97,22 +96,13 @@ def _fake_backward(
     )
 
 
-def _one_by_one(raw: Any, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-    """The batching rule: statistics are of one example, and the layout of its bits is its own."""
-    examples = [
-        raw(*(arg if dim is None else arg.select(dim, i) for arg, dim in zip(args, in_dims, strict=True)))
-        for i in range(info.batch_size)
-    ]
-    outputs = tuple(torch.stack(parts) for parts in zip(*examples, strict=True))
-    return outputs, (0,) * len(outputs)
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     input, weight, bias, mean, var, ctx.training, _, ctx.eps, residual, ctx.activation, _ = inputs
     _, batch_mean, batch_var, *_, bits = output
     if ctx.training:
         mean, var = batch_mean, batch_var
     _, of_weight, of_bias, *of_estimates, _, _, _, ctx.with_residual, _, _ = ctx.needs_input_grad
+    # Here and not with the other checks: inside torch.func requires_grad reads False.
     check_estimates(*of_estimates)
     ctx.parameters = dtype_of(weight, of_weight), dtype_of(bias, of_bias)
     recomputes = ctx.activation not in KINKED and ctx.activation != ACTIVATIONS[None]
@@ -171,11 +161,12 @@ def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
 
 
 BACKENDS = (NATIVE, TRITON)
+# Statistics are of one example, and the layout of its bits is its own.
 FUSED_BATCH_NORM_BACKWARD = Op(
-    "fused_batch_norm_backward", fake=_fake_backward, vmap=_one_by_one, gradient=ONCE, backends=BACKENDS
+    "fused_batch_norm_backward", fake=_fake_backward, vmap=vmap_one_by_one, gradient=ONCE, backends=BACKENDS
 )
 FUSED_BATCH_NORM = Op(
-    "fused_batch_norm", fake=fake_forward, vmap=_one_by_one, gradient=Gradient(_save, _backward), backends=BACKENDS
+    "fused_batch_norm", fake=fake_forward, vmap=vmap_one_by_one, gradient=Gradient(_save, _backward), backends=BACKENDS
 )
 
 
@@ -246,7 +237,7 @@ def fused_batch_norm(
 
 
 def move(running_mean: Tensor | None, running_var: Tensor | None, moved_mean: Tensor, moved_var: Tensor) -> None:
-    """Write the running estimates, if there are any, after a training call."""
+    """Write the running estimates, if there are any, after a training call, which marked them as without gradient."""
     if running_mean is not None and running_var is not None:
         running_mean.copy_(moved_mean)
         running_var.copy_(moved_var)
