@@ -3,6 +3,8 @@
 // A part is written by one call alone, so that nothing is atomic and sums do not depend on threads.
 #pragma once
 
+#include <algorithm>
+
 #include "common/lanes.h"
 #include "roi/roi.h"
 
@@ -128,7 +130,7 @@ class PartSums {
     pixel = problem.channels_last ? stride : 1;
     channel = problem.channels_last ? 1 : stride;
     origin_ = sums_ - part.channel * channel - part.row * width * pixel;
-    for (int64_t r = 0; r < rows_; ++r) memset(sums_ + r * stride, 0, static_cast<size_t>(values_) * sizeof(C));
+    for (int64_t r = 0; r < rows_; ++r) std::fill_n(sums_ + r * stride, values_, C{0});
   }
 
   /// Where the first pixel of a channel would lie if the part began there.

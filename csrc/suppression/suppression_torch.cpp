@@ -42,7 +42,8 @@ struct Padded {
       count[image] = run.count(image);
       run.collect(image, index, score);
       for (int64_t i = count[image]; i < max_output; ++i) index[i] = -1;
-      if (rescored) memset(score + count[image] * bytes, 0, (max_output - count[image]) * bytes);
+      const int64_t rest = (max_output - count[image]) * bytes;
+      if (rest > 0) memset(score + count[image] * bytes, 0, rest);  // of nothing there may be no address
     }
   }
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-DEMO = Path(__file__).parents[2] / "examples" / "coins.py"
 COINS = 24  # counted by eye
 
 
 @pytest.fixture(scope="module")
-def demo() -> Any:
-    """The demo as a module, by its path: the examples are no package."""
-    spec = importlib.util.spec_from_file_location("coins_demo", DEMO)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def demo(example: Callable[[str], Any]) -> Any:
+    """The demo as a module."""
+    return example("coins")
 
 
 def check(demo: Any, image: Any) -> None:
