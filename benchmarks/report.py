@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -18,13 +19,14 @@ FEWER_LANES = 0.6  # of what is asked remains without AVX-512
 
 
 def write(directory: Path, machine: dict[str, Any], records: list[Record]) -> list[Path]:
-    """This run's JSON, then RESULTS.md and the plot from all JSON in the directory; their paths."""
+    """This run's JSON, one for each CPU and number of threads, then RESULTS.md and the plot from all; their paths."""
     results = directory / "results"
     results.mkdir(parents=True, exist_ok=True)
-    own = results / f"cpu-{machine['threads']}t.json"
+    cpu = re.sub(r"(\(r\)|\W)+", "-", machine["cpu"].lower()).strip("-")
+    own = results / f"{cpu}-{machine['threads']}t.json"
     own.write_text(json.dumps({"machine": machine, "rows": records}, indent=1) + "\n")
-    runs = [json.loads(path.read_text()) for path in results.glob("cpu-*t.json")]
-    runs.sort(key=lambda run: -int(run["machine"]["threads"]))
+    runs = [json.loads(path.read_text()) for path in results.glob("*-*[0-9]t.json")]
+    runs.sort(key=lambda run: (-int(run["machine"]["threads"]), run["machine"]["cpu"]))
     page, picture = directory / "RESULTS.md", results / "speedup.png"
     page.write_text(markdown(runs))
     return [own, page] + ([picture] if plot.speedups(runs[0], picture) else [])
@@ -53,8 +55,8 @@ def markdown(runs: list[dict[str, Any]]) -> str:
         "![speed-up over torchvision](results/speedup.png)",
     ]
     for run in runs:
-        columns = _columns(run["rows"])
-        lines += ["", f"## {run['machine']['threads']} threads", "", header(run["machine"]), ""]
+        columns, machine = _columns(run["rows"]), run["machine"]
+        lines += ["", f"## {machine['cpu']}, {machine['threads']} threads", "", header(machine), ""]
         lines += [" | ".join(["| row", *columns]) + " |", "| --- " * (1 + len(columns)) + "|"]
         lines += [" | ".join([f"| {record['name']}", *cells(record, run)]) + " |" for record in run["rows"]]
         if families := means(run):
