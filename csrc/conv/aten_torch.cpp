@@ -25,7 +25,7 @@ bool may_miss(int64_t size, int64_t kernel, int64_t before, int64_t after, int64
 struct Given {
   Tensor image;
   int64_t stride[2], sides[2];
-  bool is_thin;  // the image or the result is one pixel wide
+  bool is_thin = false;  // the image or the result is one pixel wide
 
   Given(const Tensor& input, const Ints& kernel, const Ints& stride, const Ints& padding, const Ints& dilation)
       : image(input), stride{stride[0], stride[1]}, sides{padding[0], padding[2]} {
@@ -35,7 +35,7 @@ struct Given {
       const int64_t size = input.size(2 + d), before = padding[2 * d];
       int64_t& after = whole[2 * d + 1];
       const bool is_one = positions(size, before, after, kernel[d], stride[d], dilation[d]) == 1;
-      is_thin = size == 1 || is_one;
+      if (d == 1) is_thin = size == 1 || is_one;
       // oneDNN's values are wrong in bfloat16 where a window with a stride has one place: there it needs none.
       const int64_t cut = dilation[d] * (kernel[d] - 1) + 1 - size - before;
       if (is_one && size + cut > 0) {
