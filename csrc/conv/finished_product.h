@@ -35,8 +35,7 @@ struct FinishedProduct {
 
   int64_t items() const { return tile_rows * panels; }
 
-  /// How many tiles to hand out at a time: rows of them, enough to outweigh their edges; 0 if such pieces
-  /// are few.
+  /// How many tiles to hand out at a time: rows of them, enough to outweigh their edges; 0 if such pieces are few.
   int64_t piece() const {
     constexpr int64_t kPieces = 256, kFewest = 64, kTerms = 1 << 20;
     const int64_t rows = tile_rows * blocks;

@@ -103,14 +103,10 @@ def _even(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> list[int] | None:
-    """The padding for both sides that makes as many windows, none of which misses the image, if there is one."""
+    """The padding for both sides that makes as many windows, if there is one."""
     for side in range(2):
         before, after = padding[2 * side : 2 * side + 2]
-        reach = dilation[side] * (kernel[side] - 1)
-        # oneDNN crashes where a window lies wholly in the padding: beside the image, or with its taps around it.
-        if max(before, after) > reach or (kernel[side] > 1 and dilation[side] > size[side]):
-            return None
-        spare = size[side] + before - reach - 1
+        spare = size[side] + before - dilation[side] * (kernel[side] - 1) - 1
         # It may make none, which positions() refuses.
         if before != after and (spare + before) // stride[side] != (spare + after) // stride[side]:
             return None

@@ -237,7 +237,8 @@ def fused_batch_norm(
 
 
 def move(running_mean: Tensor | None, running_var: Tensor | None, moved_mean: Tensor, moved_var: Tensor) -> None:
-    """Write the running estimates, if there are any, after a training call, which marked them as without gradient."""
+    """Write the running estimates, if there are any, after a training call."""
+    # What moved carries no gradient, as _save said: else the estimates would take the graph along.
     if running_mean is not None and running_var is not None:
         running_mean.copy_(moved_mean)
         running_var.copy_(moved_var)
