@@ -227,17 +227,21 @@ struct alignas(64) Tile {
 
   MeasuredBox<T> operator[](int64_t i) const { return {{x1[i], y1[i], x2[i], y2[i]}, area[i], angle[i]}; }
 
-  /// Converts the boxes that exist and leaves the rest as it is: a small call pays for nothing more.
+  /// Converts the boxes that exist and leaves the rest as it is: a small call pays for nothing more. Not inline, for it
+  /// is large, and called in five places for each type of element.
   template <class Element>
-  void load(const Element* boxes, int64_t count, T offset, bool with_angle) {
-    if constexpr (std::is_same_v<Element, f16> || std::is_same_v<Element, bf16>) {
-      float wide[4 * kTile];
-      widen(boxes, wide, 4 * count);
+  [[gnu::noinline]] void load(const Element* boxes, int64_t count, T offset, bool with_angle) {
+    if constexpr (!std::is_same_v<Element, T>) {
+      T wide[4 * kTile];
+      if constexpr (std::is_integral_v<Element>) {
+        for (int64_t i = 0; i < 4 * count; ++i) wide[i] = static_cast<T>(boxes[i]);
+      } else {
+        widen(boxes, wide, 4 * count);
+      }
       load(wide, count, offset, with_angle);
     } else {
       for (int64_t i = 0; i < count; ++i) {
-        const Box<T> box = {static_cast<T>(boxes[4 * i]), static_cast<T>(boxes[4 * i + 1]),
-                            static_cast<T>(boxes[4 * i + 2]), static_cast<T>(boxes[4 * i + 3])};
+        const Box<T> box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
         x1[i] = box.x1;
         y1[i] = box.y1;
         x2[i] = box.x2;

@@ -48,22 +48,31 @@ VISIONOPS_INLINE Lanes<C> all_lanes(C value) {
 /// As many values of a 16-bit type as there are lanes of float.
 typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
 
+// By instruction, for GCC converts a vector to one of twice its size in five of them; of AVX-512's the forms with a
+// mask, for GCC 12 warns of its own header in the others.
 VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, bf16) {
   typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
-  return (Lanes<float>)(__builtin_convertvector(bits, Wide) << 16);
+#if defined(__AVX512F__)
+  const auto wide = (Wide)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)bits);
+#elif defined(__AVX2__)
+  const auto wide = (Wide)_mm256_cvtepu16_epi32((__m128i)bits);
+#else
+  const auto wide = __builtin_convertvector(bits, Wide);
+#endif
+  return (Lanes<float>)(wide << 16);
 }
 
 VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, f16) {
   Lanes<float> lanes;
 #if defined(__AVX512F__)
-  // GCC 12 warns of its own header in the form without a mask.
-  const __m512 wide = _mm512_maskz_cvtph_ps(0xffff, (__m256i)bits);
-  memcpy(&lanes, &wide, sizeof lanes);
+  lanes = (Lanes<float>)_mm512_maskz_cvtph_ps(0xffff, (__m256i)bits);
+#elif defined(__F16C__)
+  lanes = (Lanes<float>)_mm256_cvtph_ps((__m128i)bits);
 #else
   f16 narrow[kLanes<float>];
   float wide[kLanes<float>];
   memcpy(narrow, &bits, sizeof bits);
-  widen(narrow, wide, kLanes<float>);
+  for (int i = 0; i < kLanes<float>; ++i) wide[i] = to_float(narrow[i]);
   memcpy(&lanes, wide, sizeof lanes);
 #endif
   return lanes;
@@ -116,6 +125,16 @@ VISIONOPS_INLINE void store(C* to, const Lanes<C>& lanes, int n) {
   if constexpr (std::is_same_v<C, double>) return _mm512_mask_storeu_pd(to, (1u << n) - 1u, (__m512d)lanes);
 #endif
   memcpy(to, &lanes, static_cast<size_t>(n) * sizeof(C));
+}
+
+/// Widens n values where few are widened at a time; the last vector is filled up with zeros. Of many, widen() is as
+/// quick, and not compiled in each place.
+template <class T>
+VISIONOPS_INLINE void widen_in_lanes(const T* from, int64_t n, Compute<T>* to) {
+  constexpr int64_t lanes = kLanesOver<T>;
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) store(to + i, load(from + i));
+  if (i < n) store(to + i, load(from + i, static_cast<int>(n - i)));
 }
 
 /// Whether a lane is NaN.

@@ -33,7 +33,7 @@ Compute<T> sum_of(const T* values, int64_t count) {
     if constexpr (std::is_same_v<T, C>) {
       memcpy(&some, values + i, sizeof some);
     } else {
-      widen(values + i, wide, lanes);
+      widen_in_lanes(values + i, lanes, wide);
       memcpy(&some, wide, sizeof some);
     }
     sums += some;

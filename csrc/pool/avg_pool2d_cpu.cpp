@@ -80,6 +80,14 @@ class Forward {
   int64_t* held_;
 };
 
+/// What the sum of a window is divided by.
+struct Counted {
+  const PoolShape& shape;
+  const PoolDivisor& divisor;
+
+  int64_t operator()(int64_t p, int64_t q) const { return pool_divisor(shape, divisor, p, q); }
+};
+
 bool by_turned(const PoolShape& shape) { return turns_planes(shape) && pool_has_few_taps(shape); }
 
 }  // namespace
@@ -104,7 +112,7 @@ void avg_pool2d(const PoolShape& shape, const PoolDivisor& divisor, const void* 
     using T = typename decltype(tag)::type;
     const auto* const from = static_cast<const T*>(input);
     auto* const to = static_cast<T*>(output);
-    const auto counted = [&](int64_t p, int64_t q) { return pool_divisor(shape, divisor, p, q); };
+    const Counted counted = {shape, divisor};
     if (pool_by_windows(shape)) return walk_windows(shape, cut_of(shape), from, average_fold(counted, to), begin, end);
     PoolScratch parts(scratch);
     TurnedFolds<Compute<T>, PoolShape>(shape, parts).average(counted, from, to, begin, end);

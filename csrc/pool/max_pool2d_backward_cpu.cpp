@@ -80,6 +80,7 @@ class Sending {
       C* const top = sums + ((p * strip.stride - strip.padding) * width_ + beside_ - x.padding) * channels_;
       if (shape_.inner == 1) {
         const auto send_windows = [&](auto is_inside, int64_t begin, int64_t end) {
+          if (begin == end) return;
           const Windows windows = {begin, end};
           send<planes, is_inside.value>(at.grad + row, at.offsets + row, windows, {-x.padding, x.stride}, own, x.stride,
                                         top);
@@ -132,7 +133,8 @@ class Sending {
   /// The gradients of some windows, or of channels of one, whose sums are `each` apart. Unless they lie inside, those
   /// of taps that do count.
   template <int planes, bool is_inside>
-  void send(const T* grad, const O* offsets, Windows some, Starts starts, Taps own, int64_t each, C* sums) const {
+  [[gnu::noinline]] void send(const T* grad, const O* offsets, Windows some, Starts starts, Taps own, int64_t each,
+                              C* sums) const {
     const int64_t apart = shape_.y.out * shape_.x.out;
     const int64_t *const places = places_ + own.first, *const columns = columns_ + own.first;
     const auto first = static_cast<uint32_t>(own.first), taps = static_cast<uint32_t>(own.count);

@@ -35,7 +35,7 @@ class ByRows {
         held_(scratch.take<int64_t>(kept_)) {}
 
   /// Once the memory is there.
-  void prepare() {
+  [[gnu::noinline]] void prepare() {
     phases_.prepare(kLowest<C>);
     for (int64_t o = 0; o < shape_.x.out; ++o) {
       const PoolTaps taps(shape_.x, o);
@@ -77,7 +77,7 @@ class ByRows {
 
  private:
   /// The maxima along a row, and their columns in the windows.
-  void make_row(const PoolPixels<C>& pixels, int64_t channels, int64_t slot) {
+  [[gnu::noinline]] void make_row(const PoolPixels<C>& pixels, int64_t channels, int64_t slot) {
     phases_.load(pixels.row, pixels.step, channels);
     C* const best = rows_ + slot * count_;
     I* const at = columns_ + slot * count_;
@@ -99,7 +99,7 @@ class ByRows {
   }
 
   /// The maxima of window row `o`, of its rows' maxima.
-  void fold_rows(int64_t o, const PoolTaps& taps) {
+  [[gnu::noinline]] void fold_rows(int64_t o, const PoolTaps& taps) {
     const PoolAxis& y = shape_.y;
     for (int64_t t = taps.begin; t < taps.end; ++t) {
       const int64_t row = o * y.stride - y.padding + t * y.dilation;

@@ -115,7 +115,7 @@ class PoolPhases {
   C* tap(int64_t t) const { return data_ + taps_[t]; }
 
   /// Deals a row of pixels `step` values apart; what lies in the padding stays.
-  void load(const C* row, int64_t step, int64_t channels) {
+  [[gnu::noinline]] void load(const C* row, int64_t step, int64_t channels) {
     if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return deal(row);
     for (int64_t phase = 0; phase < count_; ++phase) {
       const Part& part = parts_[phase];
@@ -201,7 +201,7 @@ inline const Compute<T>* dense_row(const T* row, int64_t pixels, int64_t inner, 
 
 /// Copies or narrows values.
 template <class C, class T>
-inline void pool_convert(const C* from, T* to, int64_t count) {
+[[gnu::noinline]] void pool_convert(const C* from, T* to, int64_t count) {
   if constexpr (std::is_same_v<T, f16> || std::is_same_v<T, bf16>) {
     narrow(from, to, count);
   } else {

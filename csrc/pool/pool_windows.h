@@ -4,6 +4,7 @@
 // pixel is read where it is.
 #pragma once
 
+#include "common/lanes.h"
 #include "pool/adaptive_pool2d.h"
 #include "pool/pool_rows.h"
 
@@ -131,7 +132,7 @@ class PoolWindowWalk {
     } else {
       const C* taps[K];
       for (int k = 0; k < K; ++k) {
-        widen(at[k], wide_[k], channels);
+        widen_in_lanes(at[k], channels, wide_[k]);
         taps[k] = wide_[k];
       }
       fold_.template add<starts>(count, taps, numbers, channels);
