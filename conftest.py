@@ -31,6 +31,10 @@ if EMULATION.exists():
 # Triton reads it when it is first imported, visionops when it first registers an operation.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+    if find_spec("triton"):
+        from interpreted import search_once
+
+        search_once()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -71,6 +72,7 @@ def targets(*, differentiable: bool = False, without: tuple[str, ...] = ()) -> l
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+@cache
 def cases_of(public: Public) -> list[Case]:
     """The cases of a public operation, smallest first."""
     return getattr(import_module(f"visionops.{public.room}.cases"), public.function.__name__)()  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ static inline void copy_values(const T* from, int64_t count, C* to) {
     // Of no values the pointer may be null, which memcpy may not be given.
     if (count > 0) memcpy(to, from, count * sizeof(T));
   } else {
-    for (int64_t i = 0; i < count; ++i) to[i] = to_compute(from[i]);
+    widen(from, to, count);
   }
 }
 

@@ -1,6 +1,7 @@
 // Threads as fibers: who runs, who waits, and what a block shares.
 #include "emulation/emulation.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -32,10 +33,11 @@ constexpr int kLanes = 32;
 
 enum class State { ready, at_barrier, in_exchange, ended };
 
+// Between fibers control jumps: to swap contexts asks the kernel for the mask of signals twice, half of a test's time.
 struct Fiber {
-  ucontext_t context;
+  jmp_buf place;  // where it goes on
   void* fake_stack = nullptr;
-  State state = State::ready;
+  State state = State::ended;
 };
 
 struct Warp {
@@ -56,14 +58,18 @@ class Block {
   Block(int threads, const std::function<void()>& kernel)
       : fibers_(threads), warps_(threads / kLanes), shared_(kSharedBytes + 64, char(0xa5)), kernel_(kernel) {
     while (stacks.size() < fibers_.size()) stacks.emplace_back(new char[kStackBytes]);
+    current = this;
+    for (int thread = 0; thread < threads; ++thread) start(thread);
   }
+
+  ~Block() { current = nullptr; }
 
   void run() {
     std::memset(shared_.data(), 0xa5, used_ + 64);
     variables_.clear();
     used_ = 0;
     draw_order();
-    for (size_t i = 0; i < fibers_.size(); ++i) start(fibers_[i], stacks[i].get());
+    for (Fiber& fiber : fibers_) fiber.state = State::ready;
     while (const int* next = first_ready()) {
       resume(*next);
       release();
@@ -77,7 +83,7 @@ class Block {
     Fiber& fiber = fibers_[running_];
     fiber.state = state;
     VISIONOPS_BEFORE_SWITCH(&fiber.fake_stack, scheduler_stack_, scheduler_stack_bytes_);
-    swapcontext(&fiber.context, &scheduler_);
+    if (_setjmp(fiber.place) == 0) _longjmp(scheduler_, 1);
     VISIONOPS_AFTER_SWITCH(fiber.fake_stack, nullptr, nullptr);
   }
 
@@ -118,51 +124,66 @@ class Block {
     return nullptr;
   }
 
-  static void enter();
+  /// What a fiber does: the kernel, each time that it is let go on after its end.
+  static void enter() {
+    Block& block = *current;
+    VISIONOPS_AFTER_SWITCH(nullptr, &block.scheduler_stack_, &block.scheduler_stack_bytes_);
+    for (;;) {
+      block.wait(State::ended);
+      block.kernel_();
+    }
+  }
 
-  void start(Fiber& fiber, char* stack) {
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = stack;
-    fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = &scheduler_;
-    makecontext(&fiber.context, &Block::enter, 0);
-    fiber.fake_stack = nullptr;
-    fiber.state = State::ready;
+  /// Lets a fiber enter, on its own stack, and wait.
+  void start(int thread) {
+    ucontext_t first;
+    getcontext(&first);
+    first.uc_stack.ss_sp = stacks[thread].get();
+    first.uc_stack.ss_size = kStackBytes;
+    first.uc_link = nullptr;
+    makecontext(&first, &Block::enter, 0);
+    leave_for(thread, [&] { setcontext(&first); });
   }
 
   void resume(int thread) {
-    running_ = thread;
     thread_index.x = static_cast<unsigned>(thread);
-    Fiber& fiber = fibers_[thread];
+    leave_for(thread, [&] { _longjmp(fibers_[thread].place, 1); });
+  }
+
+  /// `go` ends in the fiber of the thread, which comes back when it waits.
+  template <class Go>
+  void leave_for(int thread, Go&& go) {
+    running_ = thread;
     void* fake_stack = nullptr;
     (void)fake_stack;
     VISIONOPS_BEFORE_SWITCH(&fake_stack, stacks[thread].get(), kStackBytes);
-    swapcontext(&scheduler_, &fiber.context);
+    if (_setjmp(scheduler_) == 0) go();
     VISIONOPS_AFTER_SWITCH(fake_stack, nullptr, nullptr);
   }
 
-  /// Lets go on whoever waits only for threads that are there or have ended.
-  void release() {
-    const auto waits = [](const Fiber& fiber, State state) {
-      return fiber.state == state || fiber.state == State::ended;
+  /// Lets go on whoever waits only for threads that are there or have ended; whether that may be someone.
+  bool release() {
+    const auto all_wait = [](const Fiber* begin, const Fiber* end, State state) {
+      return std::all_of(begin, end, [state](const Fiber& f) { return f.state == state || f.state == State::ended; });
     };
     const auto let_go = [](Fiber* begin, Fiber* end, State state) {
       for (Fiber* fiber = begin; fiber != end; ++fiber) {
         if (fiber->state == state) fiber->state = State::ready;
       }
     };
-    Fiber* const all = fibers_.data();
-    const int first = running_ / kLanes * kLanes;
-    if (std::all_of(all + first, all + first + kLanes, [&](const Fiber& f) { return waits(f, State::in_exchange); })) {
-      Warp& warp = warps_[first / kLanes];
+    Fiber *const all = fibers_.data(), *const end = all + fibers_.size();
+    Fiber* const lanes = all + running_ / kLanes * kLanes;
+    if (all_wait(lanes, lanes + kLanes, State::in_exchange)) {
+      Warp& warp = warps_[running_ / kLanes];
       warp.arrived = warp.arriving;
       warp.arrived.present = 0;
-      for (int i = 0; i < kLanes; ++i) warp.arrived.present |= uint32_t{all[first + i].state != State::ended} << i;
-      let_go(all + first, all + first + kLanes, State::in_exchange);
+      for (int i = 0; i < kLanes; ++i) warp.arrived.present |= uint32_t{lanes[i].state != State::ended} << i;
+      let_go(lanes, lanes + kLanes, State::in_exchange);
+      return true;
     }
-    if (std::all_of(fibers_.begin(), fibers_.end(), [&](const Fiber& f) { return waits(f, State::at_barrier); })) {
-      let_go(all, all + fibers_.size(), State::at_barrier);
-    }
+    if (!all_wait(all, end, State::at_barrier)) return false;
+    let_go(all, end, State::at_barrier);
+    return true;
   }
 
   std::vector<Fiber> fibers_;
@@ -173,19 +194,10 @@ class Block {
   std::vector<int> order_;
   const std::function<void()>& kernel_;
   int running_ = 0;
-  ucontext_t scheduler_;
+  jmp_buf scheduler_;
   const void* scheduler_stack_ = nullptr;
   size_t scheduler_stack_bytes_ = 0;
 };
-
-void Block::enter() {
-  Block& block = *current;
-  VISIONOPS_AFTER_SWITCH(nullptr, &block.scheduler_stack_, &block.scheduler_stack_bytes_);
-  block.kernel_();
-  block.fibers_[block.running_].state = State::ended;
-  // A null place for the fake stack: this fiber will not run again.
-  VISIONOPS_BEFORE_SWITCH(nullptr, block.scheduler_stack_, block.scheduler_stack_bytes_);
-}
 
 }  // namespace
 
@@ -196,12 +208,10 @@ void run(int64_t blocks, int threads, const std::function<void()>& kernel) {
   std::shuffle(order.begin(), order.end(), generator);
   grid_size.x = static_cast<unsigned>(blocks);
   Block block(threads, kernel);
-  current = &block;
   for (const int64_t index : order) {
     block_index.x = static_cast<unsigned>(index);
     block.run();
   }
-  current = nullptr;
 }
 
 void* shared(size_t bytes, int line) { return current->shared(bytes, line); }
