@@ -78,11 +78,11 @@ VISIONOPS_HD inline void from_float(float value, f16& out) {
 
 /// Converts n values. GCC vectorises the bfloat16 loops by itself; float16 needs the conversion instructions. Not
 /// inline: in each place where they are called they were half the compile time of units that take 16-bit types.
-[[gnu::noinline, gnu::noclone]] inline void widen(const bf16* from, float* to, int64_t n) {
+[[gnu::noinline, gnu::noclone]] inline void widen(const bf16* __restrict from, float* __restrict to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = to_float(from[i]);
 }
 
-[[gnu::noinline, gnu::noclone]] inline void narrow(const float* from, bf16* to, int64_t n) {
+[[gnu::noinline, gnu::noclone]] inline void narrow(const float* __restrict from, bf16* __restrict to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) from_float(from[i], to[i]);
 }
 
