@@ -33,7 +33,7 @@ test-large: build  ## the tests that need many gigabytes
 	$(RUN) -m pytest -q -m large
 
 test-offline: build  ## compile every Triton kernel for sm_80, sm_90 and sm_100; registers and spills
-	$(RUN) -m pytest -q -s -m slow tests/test_offline.py
+	$(RUN) -m pytest -q -rP -m slow tests/test_offline.py --numprocesses auto
 
 demo: build  ## count the coins in a photograph; pictures in build/demo
 	$(RUN) examples/coins.py

@@ -130,6 +130,7 @@ struct Backward {
     for (int64_t k = 0; k < count; k += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(from + k);
   }
 
+  /// Not inline: it is called in four places.
   [[gnu::noinline]] void store(const Tile<C>& boxes, const Tile<double>& totals, int64_t count, T* to) const {
     for (int64_t k = 0; k < count; ++k) {
       const Box<double> box = {boxes.x1[k], boxes.y1[k], boxes.x2[k], boxes.y2[k]};

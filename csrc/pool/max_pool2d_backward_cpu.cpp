@@ -131,7 +131,7 @@ class Sending {
   };
 
   /// The gradients of some windows, or of channels of one, whose sums are `each` apart. Unless they lie inside, those
-  /// of taps that do count.
+  /// of taps that do count. Not inline: it is called in five places.
   template <int planes, bool is_inside>
   [[gnu::noinline]] void send(const T* grad, const O* offsets, Windows some, Starts starts, Taps own, int64_t each,
                               C* sums) const {

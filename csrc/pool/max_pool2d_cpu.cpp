@@ -11,7 +11,8 @@ PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.out, shape.y.out, pool_ceil_div(4 * span_of(shape.y), shape.y.stride)};
 }
 
-/// By rows, which are computed in type C.
+/// By rows, which are computed in type C. run() is compiled for each type of image and offsets: what does not depend on
+/// them is not inline.
 template <class C, bool kWithOffsets>
 class ByRows {
  public:

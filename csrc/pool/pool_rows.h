@@ -114,7 +114,8 @@ class PoolPhases {
   /// What the windows' taps t are, one beside the other.
   C* tap(int64_t t) const { return data_ + taps_[t]; }
 
-  /// Deals a row of pixels `step` values apart; what lies in the padding stays.
+  /// Deals a row of pixels `step` values apart; what lies in the padding stays. Not inline, for what calls it is
+  /// compiled for each type of image.
   [[gnu::noinline]] void load(const C* row, int64_t step, int64_t channels) {
     if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return deal(row);
     for (int64_t phase = 0; phase < count_; ++phase) {
@@ -199,7 +200,7 @@ inline const Compute<T>* dense_row(const T* row, int64_t pixels, int64_t inner, 
   return to;
 }
 
-/// Copies or narrows values.
+/// Copies or narrows values. Not inline: it is called in many places, with rows.
 template <class C, class T>
 [[gnu::noinline]] void pool_convert(const C* from, T* to, int64_t count) {
   if constexpr (std::is_same_v<T, f16> || std::is_same_v<T, bf16>) {
