@@ -234,7 +234,7 @@ struct alignas(64) Tile {
     if constexpr (!std::is_same_v<Element, T>) {
       T wide[4 * kTile];
       if constexpr (std::is_integral_v<Element>) {
-        for (int64_t i = 0; i < 4 * count; ++i) wide[i] = static_cast<T>(boxes[i]);
+        for (int64_t i = 0; i < 4 * count; ++i) wide[i] = to_compute(boxes[i]);
       } else {
         widen(boxes, wide, 4 * count);
       }

@@ -77,7 +77,7 @@ VISIONOPS_HD inline void from_float(float value, f16& out) {
 }
 
 /// Converts n values; the arrays do not overlap. GCC vectorises the bfloat16 loops by itself; float16 needs the
-/// conversion instructions. Not inline: in every place that calls them they were half the compile time of some units.
+/// conversion instructions. Not inline, for every place that calls them would compile loops of its own.
 [[gnu::noinline, gnu::noclone]] inline void widen(const bf16* __restrict from, float* __restrict to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = to_float(from[i]);
 }

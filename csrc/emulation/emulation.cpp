@@ -33,7 +33,7 @@ constexpr int kLanes = 32;
 
 enum class State { ready, at_barrier, in_exchange, ended };
 
-// Between fibers control jumps: to swap contexts asks the kernel for the mask of signals twice, half of a test's time.
+// Control jumps between fibers: to swap contexts would ask the kernel for the mask of signals at each of many switches.
 struct Fiber {
   jmp_buf place;  // where it goes on
   void* fake_stack = nullptr;
@@ -161,29 +161,28 @@ class Block {
     VISIONOPS_AFTER_SWITCH(fake_stack, nullptr, nullptr);
   }
 
-  /// Lets go on whoever waits only for threads that are there or have ended; whether that may be someone.
-  bool release() {
-    const auto all_wait = [](const Fiber* begin, const Fiber* end, State state) {
-      return std::all_of(begin, end, [state](const Fiber& f) { return f.state == state || f.state == State::ended; });
+  /// Lets go on whoever waits only for threads that are there or have ended.
+  void release() {
+    const auto waits = [](const Fiber& fiber, State state) {
+      return fiber.state == state || fiber.state == State::ended;
     };
     const auto let_go = [](Fiber* begin, Fiber* end, State state) {
       for (Fiber* fiber = begin; fiber != end; ++fiber) {
         if (fiber->state == state) fiber->state = State::ready;
       }
     };
-    Fiber *const all = fibers_.data(), *const end = all + fibers_.size();
-    Fiber* const lanes = all + running_ / kLanes * kLanes;
-    if (all_wait(lanes, lanes + kLanes, State::in_exchange)) {
-      Warp& warp = warps_[running_ / kLanes];
+    Fiber* const all = fibers_.data();
+    const int first = running_ / kLanes * kLanes;
+    if (std::all_of(all + first, all + first + kLanes, [&](const Fiber& f) { return waits(f, State::in_exchange); })) {
+      Warp& warp = warps_[first / kLanes];
       warp.arrived = warp.arriving;
       warp.arrived.present = 0;
-      for (int i = 0; i < kLanes; ++i) warp.arrived.present |= uint32_t{lanes[i].state != State::ended} << i;
-      let_go(lanes, lanes + kLanes, State::in_exchange);
-      return true;
+      for (int i = 0; i < kLanes; ++i) warp.arrived.present |= uint32_t{all[first + i].state != State::ended} << i;
+      let_go(all + first, all + first + kLanes, State::in_exchange);
     }
-    if (!all_wait(all, end, State::at_barrier)) return false;
-    let_go(all, end, State::at_barrier);
-    return true;
+    if (std::all_of(fibers_.begin(), fibers_.end(), [&](const Fiber& f) { return waits(f, State::at_barrier); })) {
+      let_go(all, all + fibers_.size(), State::at_barrier);
+    }
   }
 
   std::vector<Fiber> fibers_;

@@ -80,7 +80,8 @@ class Forward {
   int64_t* held_;
 };
 
-/// What the sum of a window is divided by.
+/// What the sum of a window is divided by. No lambda, whose type would be another for each type of image, and with it
+/// all that folds float.
 struct Counted {
   const PoolShape& shape;
   const PoolDivisor& divisor;

@@ -109,7 +109,7 @@ class ByRows {
       columns_of_taps_[t - taps.begin] = columns_ + slot * count_;
       numbers_[t - taps.begin] = static_cast<I>(t * shape_.x.kernel);
     }
-    fold<true>(taps.end - taps.begin, count_, best_, at_);
+    fold<kWithOffsets>(taps.end - taps.begin, count_, best_, at_);
   }
 
   /// Of the first `taps` of taps_.
@@ -117,12 +117,11 @@ class ByRows {
   void fold(int64_t taps, int64_t count, C* best, I* at) {
     visit_folds<kMaxTaps>(taps, [&](auto some, int64_t first) {
       constexpr std::make_index_sequence<decltype(some)::value> each;
-      constexpr bool with_columns = by_column && kWithOffsets;
-      const I* const* const columns = columns_of_taps_ + (with_columns ? first : 0);
+      const I* const* const columns = columns_of_taps_ + (by_column ? first : 0);
       if (first == 0) {
-        fold_max<kWithOffsets, true, with_columns>(each, taps_, numbers_, columns, count, best, at);
+        fold_max<kWithOffsets, true, by_column>(each, taps_, numbers_, columns, count, best, at);
       } else {
-        fold_max<kWithOffsets, false, with_columns>(each, taps_ + first, numbers_ + first, columns, count, best, at);
+        fold_max<kWithOffsets, false, by_column>(each, taps_ + first, numbers_ + first, columns, count, best, at);
       }
     });
   }
