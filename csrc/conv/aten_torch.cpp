@@ -37,17 +37,24 @@ struct Given {
       const bool is_one = positions(size, before, after, kernel[d], stride[d], dilation[d]) == 1;
       if (d == 1) is_thin = size == 1 || is_one;
       // oneDNN's values are wrong in bfloat16 where a window with a stride has one place: there it needs none.
-      const int64_t cut = dilation[d] * (kernel[d] - 1) + 1 - size - before;
-      if (is_one && size + cut > 0) {
-        after = cut;
+      if (is_one) {
+        after = dilation[d] * (kernel[d] - 1) + 1 - size - before;
         this->stride[d] = 1;
       }
-      // It crashes where a window misses the image.
-      is_padded |= !is_even(size, kernel[d], this->stride[d], before, after, dilation[d]) ||
+      // It crashes where a window misses the image, and in 16-bit types returns garbage where most of one may lie
+      // beside it.
+      is_padded |= (input.element_size() == 2 && 2 * std::max(before, after) > kernel[d]) ||
+                   !is_even(size, kernel[d], this->stride[d], before, after, dilation[d]) ||
                    may_miss(size, kernel[d], before, after, dilation[d]);
     }
     if (is_padded) {
-      image = torch::stable::pad(input, {whole[2], whole[3], whole[0], whole[1]}, "constant", 0.0);
+      const auto added = [&](int side) { return std::max<int64_t>(whole[side], 0); };
+      image = torch::stable::pad(input, {added(2), added(3), added(0), added(1)}, "constant", 0.0);
+      // What is cut off behind may be all of the image and zeros before it.
+      for (int d = 0; d < 2; ++d) {
+        const int64_t after = whole[2 * d + 1];
+        if (after < 0) image = torch::stable::narrow(image, 2 + d, 0, image.size(2 + d) + after);
+      }
       sides[0] = sides[1] = 0;
     }
   }
@@ -58,13 +65,27 @@ Tensor with_planes(const Tensor& image) {
   return torch::stable::view(in_layout(image, false), {image.size(0), image.size(1), image.size(2), image.size(3)});
 }
 
+/// Whether oneDNN misreads such filters in 16-bit types: of few channels, an even number, in wide windows, where the
+/// CPU multiplies tiles (AMX).
+bool is_misread(const Tensor& weight) {
+  const int64_t channels = weight.size(1);
+  return weight.element_size() == 2 && channels < 32 && channels % 2 == 0 && weight.size(3) > 3;
+}
+
 Tensor conv2d_aten_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
                       const Ints& padding, const Ints& dilation, int64_t groups, int64_t activation) {
   check_images(input, weight);
   check(activation >= 0 && activation <= kLastActivation, "activation: expected 0 to 6");
-  check(weight.numel() > 0, "weight: expected at least one channel, for torch makes no results of none");
   const Ints kernel = {weight.size(2), weight.size(3)};
   window_of(kernel, stride, padding, dilation);
+  check(weight.numel() > 0, "weight: expected at least one channel, for torch makes no results of none");
+  if (is_misread(weight)) {
+    const auto in = [](const Tensor& tensor, ScalarType type) { return torch::stable::to(tensor, type); };
+    const auto shift = bias ? std::optional<Tensor>(in(*bias, ScalarType::Float)) : std::nullopt;
+    return in(conv2d_aten_op(in(input, ScalarType::Float), in(weight, ScalarType::Float), shift, stride, padding,
+                             dilation, groups, activation),
+              input.scalar_type());
+  }
   const bool last = is_channels_last(input);
   const Given given(input, kernel, stride, padding, dilation);
   // oneDNN writes wrong values, or beyond memory, where channels are last in what is thin.

@@ -24,10 +24,20 @@ import visionops
         ((2, 6, 1, 33), 32, 2, (2, 5), 1, 1, 2),
         ((1, 1, 20, 1), 3, 1, (5, 1), 2, 1, 2),
         ((2, 12, 2, 1), 12, 12, (1, 1), (1, 2), 1, 2),
+        ((2, 4, 2, 5), 8, 1, (2, 1), 1, (2, 0), (5, 1)),
+        # More of a window than half in the padding.
+        ((1, 128, 16, 6), 64, 4, (5, 5), (4, 7), (2, 3), 1),
+        ((1, 4, 2, 3), 8, 1, (1, 3), (3, 4), (0, 2), 1),
+        ((1, 2, 13, 2), 2, 1, (7, 2), (1, 6), (0, 3), (1, 2)),
+        ((1, 1, 17, 3), 16, 1, (6, 2), (2, 7), (1, 2), 1),
+        ((1, 128, 10, 12), 8, 4, (4, 5), 7, (4, 3), (3, 1)),
+        # Few channels under wide windows.
+        ((1, 8, 6, 29), 4, 1, (2, 8), 1, 0, 1),
+        ((1, 16, 12, 28), 5, 1, (3, 4), 4, 0, 1),
     ],
 )
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_dilated_windows_and_thin_images(layout, dtype, shape, outputs, groups, kernel, stride, padding, dilation):
+def test_windows_that_onednn_misreads(layout, dtype, shape, outputs, groups, kernel, stride, padding, dilation):
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*sizes):
@@ -36,18 +46,37 @@ def test_dilated_windows_and_thin_images(layout, dtype, shape, outputs, groups, 
     image = drawn(*shape).to(memory_format=layout)
     weight = drawn(outputs, shape[1] // groups, *kernel).to(memory_format=torch.channels_last)
     window = None, stride, padding, dilation, groups
-    for given in (weight.double().requires_grad_(), weight.clone().requires_grad_()):
-        if given.dtype == torch.float64:
-            expected = F.conv2d(image.double(), given, *window)
-            grad = drawn(*expected.shape).to(memory_format=layout)
-            (expected_grad,) = torch.autograd.grad(expected, given, grad.double())
-        else:
-            result = visionops.conv2d(image, given, *window, backend="aten")
-            (by_weight,) = torch.autograd.grad(result, given, grad)
+    wide = [tensor.double().requires_grad_() for tensor in (image, weight)]
+    given = [tensor.requires_grad_() for tensor in (image, weight)]
+    expected = F.conv2d(*wide, *window)
+    grad = drawn(*expected.shape).to(memory_format=layout)
+    result = visionops.conv2d(*given, *window, backend="aten")
     share = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype]
-    tolerance = {"rtol": 0, "atol": expected_grad.abs().max().item() * share}
-    torch.testing.assert_close(result.double(), expected, **tolerance)
-    torch.testing.assert_close(by_weight.double(), expected_grad, **tolerance)
+    found = (result, *torch.autograd.grad(result, given, grad))
+    for got, value in zip(found, (expected, *torch.autograd.grad(expected, wide, grad.double())), strict=True):
+        torch.testing.assert_close(got.double(), value, rtol=0, atol=max(value.abs().max().item(), 1) * share)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding", "output_padding", "dilation"),
+    [
+        ((1, 2, 1, 1), (1, 1), (1, 2), (0, 2), (0, 4), (1, 5)),
+        ((1, 2, 1, 1), (1, 1), (5, 1), (2, 0), (4, 0), 1),
+        ((2, 2, 1, 2), (2, 2), 1, (1, 0), 0, (3, 1)),
+        ((2, 2, 2, 3), (2, 4), (1, 4), (1, 0), 0, 1),
+    ],
+)
+def test_transposed_windows_that_torch_cuts_off(dtype, shape, kernel, stride, padding, output_padding, dilation):
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(sizes, generator=generator).to(dtype).requires_grad_() for sizes in (shape, (2, 16, *kernel))]
+    wide = [tensor.detach().double().requires_grad_() for tensor in given]
+    window = None, stride, padding, output_padding, 1, dilation
+    expected, result = F.conv_transpose2d(*wide, *window), visionops.conv_transpose2d(*given, *window, backend="aten")
+    grad = torch.randn(expected.shape, generator=generator).to(dtype)
+    found = (result, *torch.autograd.grad(result, given, grad))
+    for got, value in zip(found, (expected, *torch.autograd.grad(expected, wide, grad.double())), strict=True):
+        torch.testing.assert_close(got.double(), value, rtol=0, atol=max(value.abs().max().item(), 1) * 2e-2)
 
 
 def test_without_channels_torch_has_no_results():

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from visionops import channel_shuffle, col2im, im2col
+from visionops import channel_shuffle, col2im, im2col, im2col_conv2d
 
 IMAGE = torch.arange(24.0).reshape(1, 2, 3, 4)
 
@@ -158,3 +158,9 @@ def test_the_torch_operations_assert_what_memory_safety_needs(call: Callable[[],
     # Exported graphs call them without the public functions' checks.
     with pytest.raises((ValueError, RuntimeError)):
         call()
+
+
+def test_a_product_without_filters() -> None:
+    for groups in (1, 2):
+        result = im2col_conv2d(torch.ones(2, 4, 5, 5), torch.ones(0, 4 // groups, 3, 3), groups=groups)
+        assert result.shape == (2, 0, 3, 3)

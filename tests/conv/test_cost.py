@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -27,3 +30,23 @@ def test_a_receptive_field_is_where_gradients_arrive() -> None:
     assert x.grad is not None
     rows, columns = x.grad[0, 0].nonzero().T
     assert receptive_field(layers) == (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "itemsize", "error", "message"),
+    [
+        ((1, 3, 8.5, 8), 4, TypeError, "input_size: expected an integer, got float"),
+        ((1, 3, -8, 8), 4, ValueError, "input_size: expected 0 or more, got -8"),
+        (5, 4, ValueError, r"input_size: expected \(B, C, H, W\), got 5"),
+        ((1, 3, 8, 8), -4, ValueError, "itemsize: expected 0 or more, got -4"),
+        ((1, 3, 8, 8), "x", TypeError, "itemsize: expected an integer, got str"),
+    ],
+)
+def test_errors_of_sizes(size: Any, itemsize: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        conv_cost(size, 4, 3, padding=9, itemsize=itemsize)
+
+
+def test_errors_of_layers() -> None:
+    with pytest.raises(ValueError, match=r"layers: expected \(kernel_size, stride\) or .*, got 3"):
+        receptive_field([3])  # type: ignore[list-item]

@@ -165,6 +165,17 @@ CHANGES = {
 }
 
 
+def test_a_weight_that_is_made_of_others_and_changed_raises() -> None:
+    module = PointwiseConv2d(4, 8).eval()
+    nn.utils.parametrizations.weight_norm(module.conv)
+    module.prepack()
+    with torch.no_grad():
+        module(torch.ones(1, 4, 2, 2))
+        module.conv.parametrizations.weight.original0.mul_(3)  # type: ignore[union-attr, operator]
+    with pytest.raises(RuntimeError, match=r"weights: changed after prepack\(\)"):
+        module(torch.ones(1, 4, 2, 2))
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_was_folded_and_changed_raises_until_it_is_packed_again(change: str) -> None:
     block, x = _trained(DepthwiseSeparableConv2d(3, 4)).eval(), torch.randn(1, 3, 4, 4)

@@ -37,6 +37,21 @@ X, W, B = torch.randn(2, 4, 5, 6), torch.randn(6, 4, 3, 3), torch.randn(6)
         (lambda: conv2d(X, W, groups=1.0), TypeError, "groups: expected an integer, got float"),
         (lambda: conv2d(X, W, B[:5]), ValueError, "bias: expected shape (O,) with O=6, got (5,)"),
         (lambda: conv2d(X, W, B.double()), TypeError, "bias: expected dtype torch.float32 as input, got torch.float64"),
+        (
+            lambda: conv2d(X, W, activation=[]),
+            ValueError,
+            "activation: expected one of None, 'relu', 'leaky_relu', 'relu6', 'silu', 'hardswish', 'gelu', got []",
+        ),
+        (
+            lambda: conv_transpose2d(X, W.transpose(0, 1)[..., :0]),
+            ValueError,
+            "weight: expected at least one pixel, got (4, 6, 3, 0)",
+        ),
+        (
+            lambda: conv_transpose2d(X[:, :, :0], W.transpose(0, 1)),
+            ValueError,
+            f"input: expected at least one pixel, got {tuple(X[:, :, :0].shape)}",
+        ),
         (lambda: conv2d(X, W, stride=2, padding="same"), ValueError, "padding: 'same' expects stride 1, got (2, 2)"),
         (
             lambda: conv2d(X, W, padding="full"),

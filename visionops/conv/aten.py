@@ -19,6 +19,8 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": lambda x: F.hardswish(x, inplace=True),
     "gelu": F.gelu,
 }
+# oneDNN's kernels of these are wrong where those of wider types are not.
+_NARROW = (torch.bfloat16, torch.float16)
 _ACTIVATE = {ACTIVATIONS[name]: function for name, function in _FUNCTIONS.items()}
 
 
@@ -53,13 +55,18 @@ def conv_transpose2d(
 ) -> Tensor:
     """The operation `conv_transpose2d` on this backend: torch's gradient of a convolution by its input."""
     size = list(output_size)
+    if _crashes(input, size, weight.shape[2:], padding, dilation):
+        shift = None if bias is None else bias.float()
+        wide = conv_transpose2d(input.float(), weight.float(), shift, size, stride, padding, dilation, groups)
+        return wide.to(input.dtype)
     sides = _even(size, weight.shape[2:], stride, padding, dilation)
     top, bottom, left, right = (0, 0, 0, 0) if sides else padding
     shape = (input.shape[0], weight.shape[1] * groups, size[0] + top + bottom, size[1] + left + right)
     whole = input.new_empty(()).expand(shape)
     (out, _, _) = _backward(input, whole, weight, stride, sides or [0, 0], dilation, groups, 0)
     if not sides:
-        out = F.pad(out, (-left, -right, -top, -bottom))
+        # What is cut off may be all of the image and some of the padding.
+        out = F.pad(out, (0, max(-right, 0), 0, max(-bottom, 0)))[:, :, top : top + size[0], left : left + size[1]]
     if bias is not None:
         out = out + bias[:, None, None]
     return out.contiguous(memory_format=_layout(input))
@@ -75,10 +82,13 @@ def conv2d_weight(
     groups: int,
 ) -> Tensor:
     """The operation `conv2d_weight` on this backend."""
-    # oneDNN's gradient is wrong, with garbage from memory, for dilated windows and images or results one pixel wide.
-    if input.is_cpu and input.dtype is torch.bfloat16 and (max(dilation) > 1 or 1 in (input.shape[3], grad.shape[3])):
+    # oneDNN's gradient is wrong, with garbage from memory, for dilated windows, images or results one pixel wide, and
+    # more padding than half a window.
+    is_odd = max(dilation) > 1 or 1 in (input.shape[3], grad.shape[3])
+    is_odd = is_odd or any(2 * padding[side] > kernel_size[side // 2] for side in range(4))
+    if input.is_cpu and input.dtype in _NARROW and is_odd:
         wide = conv2d_weight(grad.float(), input.float(), kernel_size, stride, padding, dilation, groups)
-        return wide.to(torch.bfloat16)
+        return wide.to(input.dtype)
     input, sides = _evenly_padded(input, kernel_size, stride, padding, dilation)
     weight = input.new_empty(()).expand(grad.shape[1], input.shape[1] // groups, *kernel_size)
     return _backward(grad, input, weight, stride, sides, dilation, groups, 1)[1].contiguous()
@@ -125,7 +135,22 @@ def _evenly_padded(
     if sides is not None:
         return input, sides
     top, bottom, left, right = padding
-    return F.pad(input, (left, right, top, bottom)), [0, 0]
+    padded = F.pad(input, (left, max(right, 0), top, max(bottom, 0)))
+    height, width = (padded.shape[2 + side] + min(padding[2 * side + 1], 0) for side in range(2))
+    return padded[:, :, :height, :width], [0, 0]
+
+
+def _crashes(
+    image: Tensor, size: Sequence[int], kernel: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> bool:
+    """Whether oneDNN would, in a 16-bit type: where the taps of a window may all miss the image."""
+    if not (image.is_cpu and image.dtype in _NARROW):
+        return False
+    for side in range(2):
+        reach = dilation[side] * (kernel[side] - 1)
+        if max(padding[2 * side : 2 * side + 2]) > reach or (kernel[side] > 1 and dilation[side] > size[side]):
+            return True
+    return False
 
 
 def _backward(

@@ -67,7 +67,7 @@ def conv2d(
         images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups)
     backend = backend or preferred(images, weight, groups)
-    if activation not in ACTIVATIONS:
+    if activation is not None:
         _check.one_of("activation", activation, ACTIVATIONS)
     strides, gaps, kernel = (
         _check.pair("stride", stride, 1),
@@ -112,8 +112,9 @@ def im2col_conv2d(
     sides = padding_of(padding, kernel, strides, gaps)
     height, width = positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)
     columns: Tensor = IM2COL(images, kernel, gaps, sides, strides, backend=backend)
-    matrix = weight.contiguous().view(groups, weight.shape[0] // groups, -1)
-    parts = columns.reshape(images.shape[0], groups, matrix.shape[2], height * width)
+    terms = weight.shape[1] * kernel[0] * kernel[1]
+    matrix = weight.contiguous().view(groups, weight.shape[0] // groups, terms)
+    parts = columns.reshape(images.shape[0], groups, terms, height * width)
     out: Tensor = (matrix @ parts).reshape(images.shape[0], weight.shape[0], height, width)
     if bias is not None:
         out = out + bias[:, None, None]

@@ -61,6 +61,9 @@ def conv_transpose2d(
     if torch._C._is_any_autocast_enabled():
         images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups, transposed=True)
+    for name, tensor in (("input", images), ("weight", weight)):
+        if 0 in tensor.shape[2:]:
+            raise ValueError(f"{name}: expected at least one pixel, got {_check.describe(tensor)}")
     steps, gaps = _check.pair("stride", stride, 1), _check.pair("dilation", dilation, 1)
     around, extra = sides("padding", padding), _check.pair("output_padding", output_padding, 0)
     size = []

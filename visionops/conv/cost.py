@@ -66,12 +66,13 @@ def conv_cost(
     >>> depthwise.macs + pointwise.macs == 32 * 9 * 112**2 + 32 * 64 * 112**2
     True
     """
-    if len(input_size) != 4:
+    if not isinstance(input_size, (tuple, list)) or len(input_size) != 4:
         raise ValueError(f"input_size: expected (B, C, H, W), got {input_size!r}")
-    batch, channels, height, width = input_size
-    for name, value in (("input_size", batch), ("input_size", channels), ("out_channels", out_channels)):
+    for size in input_size:
+        _check.count("input_size", size)
+    for name, value in (("out_channels", out_channels), ("groups", groups), ("itemsize", itemsize)):
         _check.count(name, value)
-    _check.count("groups", groups)
+    batch, channels, height, width = input_size
     if groups < 1 or channels % groups or out_channels % groups:
         raise ValueError(f"groups: expected a divisor of {channels} and {out_channels} channels, got {groups}")
     kernel, steps, gaps = (
@@ -110,7 +111,7 @@ def receptive_field(
     """
     field, step = [1, 1], [1, 1]
     for layer in layers:
-        if len(layer) not in (2, 3):
+        if not isinstance(layer, (tuple, list)) or len(layer) not in (2, 3):
             raise ValueError(
                 f"layers: expected (kernel_size, stride) or (kernel_size, stride, dilation), got {layer!r}"
             )

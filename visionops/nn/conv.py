@@ -25,8 +25,8 @@ class _Seen:
         self._modules, self._is_stale = modules, is_stale
         holders: list[dict[str, Any]] = [modules]
         for module in modules.values():
-            if module is not None:
-                holders += module._parameters, module._buffers
+            for part in () if module is None else module.modules():
+                holders += part._modules, part._parameters, part._buffers
         self._values = [(held, name, value, _version(value)) for held in holders for name, value in held.items()]
 
     def is_stale(self) -> bool:
