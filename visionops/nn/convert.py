@@ -6,15 +6,17 @@ import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from torch import fx, nn
 
+from visionops import _check
 from visionops._op import FLOATING
 from visionops.nn.conv2d import Conv2d
 from visionops.nn.forwards import UnfollowableError, check_forward
 from visionops.nn.norm import BatchNorm2d
-from visionops.nn.patterns import fuse, takes_in
+from visionops.nn.patterns import Network, fuse, is_patched, is_unread, takes_in
 from visionops.nn.pool import AvgPool2d, MaxPool2d
 from visionops.nn.rewritten import is_rewritten, rewrite
 
@@ -57,7 +59,9 @@ def convert(model: nn.Module) -> Conversion:
     - Of a network that is in eval mode as a whole, every `torch.nn.Conv2d` becomes a `visionops.nn.Conv2d` and is
       packed, as its `prepack` says: 3 x 3 filters take their memory two to three times, and the weights are not to
       change. Where a norm follows a convolution and no addition follows it, the convolution takes the norm into its
-      weights, and the norm is gone: such a network is for inference. The activation that follows is done in the
+      weights, and the norm is gone: such a network is for inference, and other methods that read the convolution find
+      what it has become. Neither may be used elsewhere, nor stand where a forward that was not read may call the parts
+      of a Sequential one by one. The activation that follows is done in the
       convolution's pass. Where an addition follows the norm, what the convolution returned is overwritten, unless a
       gradient is asked for.
 
@@ -73,13 +77,20 @@ def convert(model: nn.Module) -> Conversion:
     Returns:
         What was swapped and what was left, with the reason; its str is a line for each.
 
+    Raises:
+        TypeError: not a module.
+
     >>> print(convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))))
     swapped 1: BatchNorm2d with relu
     swapped 3: MaxPool2d
     """
+    _check.is_a("model", model, nn.Module)
     report = Conversion()
     names = {id(module): name for name, module in model.named_modules()}
-    infers = not any(module.training for module in model.modules())
+    # What has no values yet has nothing to pack.
+    infers = not any(module.training for module in model.modules()) and not any(
+        tensor.is_meta for tensor in (*model.parameters(), *model.buffers())
+    )
     swapped = []
     for module in model.modules():
         kind = type(module)
@@ -89,20 +100,24 @@ def convert(model: nn.Module) -> Conversion:
             module.__class__ = SWAPS[kind]
             swapped.append(module)
 
-    graphs: list[tuple[nn.Module, fx.Graph]] = []
+    graphs: dict[nn.Module, fx.Graph] = {}
     for module in model.modules():
         if is_rewritten(module) or not any(takes_in(child) for child in module.modules() if child is not module):
             continue
         if type(module).forward is nn.Module.forward:
             continue  # it holds others, and is never called itself
         try:
-            graphs.append((module, graph_of(module)))
+            graphs[module] = graph_of(module)
         except UnfollowableError as error:
             report.left.append((names[id(module)] or "the network", f"{type(module).__name__}: {error}"))
-    uses = Counter(id(used) for module, graph in graphs for used in modules_used(module, graph))
+    uses = Counter(used for module, graph in graphs.items() for used in modules_used(module, graph))
+    for module in model.modules():
+        if module not in graphs and is_unread(module):
+            uses.update(_within_reach(module))
+    network = Network(graphs, uses, infers)
     what = {id(module): type(module).__name__ for module in swapped}
-    for module, graph in graphs:
-        fused = fuse(module, graph, uses, infers)
+    for module, graph in graphs.items():
+        fused = fuse(module, graph, network)
         if fused:
             rewrite(module, graph)
             what.update(fused)
@@ -116,6 +131,12 @@ def convert(model: nn.Module) -> Conversion:
 def _why_left(module: nn.Module, infers: bool) -> str | None:
     """Why a module is not swapped, where one might expect it."""
     kind = type(module)
+    if kind in SWAPS and (infers or kind is not nn.Conv2d) and is_patched(module):
+        return "its forward was replaced"
+    if kind in (nn.MaxPool2d, nn.AvgPool2d):
+        sizes = (module.kernel_size, module.stride, module.padding, getattr(module, "dilation", 1))
+        if not all(isinstance(size, int) or len(size) == 2 for size in sizes):  # type: ignore[arg-type]
+            return "its sizes are not integers or pairs"
     if kind is nn.Conv2d and infers:
         if module.padding_mode != "zeros":
             return f"its padding mode is {module.padding_mode}"
@@ -146,6 +167,8 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"
 class _OneLevel(fx.Tracer):
     """Follows one module's own forward; the modules it calls are single steps."""
 
+    proxy_buffer_attributes = True  # else what is read and written of them is read and written once, in tracing
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
@@ -161,16 +184,20 @@ def graph_of(module: nn.Module) -> fx.Graph:
         return module.graph
     check_forward(module)
     before, graphs = dict(vars(module)), []
+    modes = {part: part.training for part in module.modules()}
     try:
         for mode in (True, False):
-            module.training = mode
+            for part in modes:
+                part.training = mode
             graphs.append(_OneLevel().trace(module))
     except Exception as error:  # of any kind: it is the network's own code that runs
         message = str(error).splitlines()
         raise UnfollowableError(f"torch.fx cannot follow its forward: {message[0] if message else error!r}") from error
     finally:
+        for part, mode in modes.items():
+            part.training = mode
         # A forward may leave what it was traced with in the module.
-        after = vars(module) | {"training": before["training"]}
+        after = dict(vars(module))
         vars(module).clear()
         vars(module).update(before)
     if any(after.get(name) is not value for name, value in before.items()) or after.keys() != before.keys():
@@ -187,4 +214,13 @@ def modules_used(module: nn.Module, graph: fx.Graph) -> Iterator[nn.Module]:
         if node.op == "call_module":
             yield module.get_submodule(str(node.target))
         if node.op == "get_attr":
-            yield module.get_submodule(str(node.target).rpartition(".")[0])
+            value = attrgetter(str(node.target))(module)
+            yield value if isinstance(value, nn.Module) else module.get_submodule(str(node.target).rpartition(".")[0])
+
+
+def _within_reach(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules that a forward that was not read may call: its own, and those of what only holds others."""
+    for child in module.children():
+        yield child
+        if type(child).forward in (nn.Module.forward, nn.Sequential.forward):
+            yield from _within_reach(child)

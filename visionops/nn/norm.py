@@ -66,14 +66,13 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
         momentum, tracked = self.momentum or 0.0, self.num_batches_tracked
         mean, var = self.running_mean, self.running_var
         by_batch = self.training or mean is None
-        if self.training:
-            if tracked is not None:
-                tracked.add_(1)
-                if self.momentum is None:
-                    momentum = 1.0 / float(tracked)
-            # Without running estimates, eval takes the batch's; in training they move only where they are tracked.
-            if not self.track_running_stats:
-                mean = var = None
+        # Without running estimates, eval takes the batch's; in training they move only where they are tracked.
+        if self.training and not self.track_running_stats:
+            mean = var = None
+        elif self.training and tracked is not None:
+            tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(tracked)
         function = fused_batch_norm_ if in_place else fused_batch_norm
         return function(
             input,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from visionops._op import needs_autograd
 from visionops.nn.conv2d import Conv2d
 from visionops.nn.norm import BatchNorm2d
+from visionops.nn.rewritten import is_rewritten
 from visionops.norm import fold_batch_norm
 
 FUNCTIONS: dict[str | None, Any] = {
@@ -34,8 +38,24 @@ _MODULES: dict[type[nn.Module], str] = {
 }
 _CALLED = {function: name for name, function in FUNCTIONS.items() if name} | {torch.relu: "relu"}
 _METHODS = {"relu": "relu", "relu_": "relu"}
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_AUGMENTED = (operator.iadd, "add_")
+_ADDITIONS = (*_AUGMENTED, operator.add, torch.add, "add")
 _IN_PLACE = {name for name in dir(operator) if name.startswith("i") and f"__{name}__" in dir(operator)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is known of the whole while the forward of a part is rewritten.
+
+    Attributes:
+        graphs: The forwards that could be followed.
+        uses: How often each module is called or read of in them, and at least once where that cannot be told.
+        infers: Whether all of it is in eval mode.
+    """
+
+    graphs: Mapping[nn.Module, fx.Graph]
+    uses: Counter[nn.Module]
+    infers: bool
 
 
 def takes_in(module: nn.Module) -> bool:
@@ -43,28 +63,38 @@ def takes_in(module: nn.Module) -> bool:
     return type(module) in (BatchNorm2d, Conv2d) and module.activation is None
 
 
-def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -> dict[int, str]:
-    """Rewrite the graph of a module's forward; by id of each norm and convolution concerned, what it became.
+def is_patched(module: nn.Module) -> bool:
+    """Whether this one object computes by other functions than its class."""
+    return "forward" in vars(module) or "_conv_forward" in vars(module)
 
-    `uses` counts by id how often each module is used in the whole network; `infers` says whether that is in eval mode.
-    """
+
+def is_unread(module: nn.Module) -> bool:
+    """Whether its forward may do anything, unless its graph is known: torch's modules and ours do what they say."""
+    is_ours = type(module).forward.__module__.startswith(("torch.nn.", "visionops.")) and not is_rewritten(module)
+    return is_patched(module) or not is_ours
+
+
+def fuse(module: nn.Module, graph: fx.Graph, network: Network) -> dict[int, str]:
+    """Rewrite the graph of a module's forward; by id of each norm and convolution concerned, what it became."""
     done = {}
     for node in list(graph.nodes):
         called = _called(module, node)
         if called is None or not takes_in(called) or not _is_plain(called, node):
             continue
-        if infers and isinstance(called, BatchNorm2d) and _folds(module, node, called, uses):
+        if network.infers and isinstance(called, BatchNorm2d) and _folds(module, node, called, network):
             done[id(called)] = "into the convolution before it"
             node = _fold(module, graph, node, called)
             called = module.get_submodule(str(node.target))
             if not takes_in(called):
                 continue
-        addition = _addition_after(module, node) if isinstance(called, BatchNorm2d) else None
+        addition = _addition_after(module, node, network) if isinstance(called, BatchNorm2d) else None
         last = addition or node
         activated = _only_user(last)
         name = None if activated is None else _activation(module, activated)
-        if activated is not None and name is not None:
+        if activated is not None and name is not None and _may_move(module, called, last, activated, network):
             last = activated
+        else:
+            name = None
         if last is node:
             continue
         with graph.inserting_before(last if addition else node):
@@ -76,10 +106,11 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
             if addition is not None:
                 arguments.append(addition.args[1] if addition.args[0] is node else addition.args[0])
                 function = with_residual
-                if infers and _follows_convolution(module, node):
+                if network.infers and _follows_convolution(module, node):
                     arguments.append(graph.get_attr(str(node.all_input_nodes[0].target)))
                     function = with_residual_in_place
-            replacement = graph.call_function(function, (*arguments, activation))
+            kind: dict[str, Any] = {"augmented": True} if addition and addition.target in _AUGMENTED else {}
+            replacement = graph.call_function(function, (*arguments, activation), kind)
             replacement.meta["is_wrapped"] = True  # torch.fx traces again what it loads: this stays one step
         last.replace_all_uses_with(replacement)
         for step in {last: None, addition: None, node: None}:
@@ -93,34 +124,50 @@ def fuse(module: nn.Module, graph: fx.Graph, uses: Counter[int], infers: bool) -
 def with_activation(module: BatchNorm2d | Conv2d, input: Tensor, activation: nn.Module | str) -> Tensor:
     """What a norm or a convolution and the activation after it do, in one pass unless one has changed since."""
     is_known, name = _known(activation)
-    if is_known and takes_in(module) and not _has_hooks(module):
+    if is_known and takes_in(module) and not _is_watched(module):
         return module.activated(input, name)
     return _activated(module(input), activation)
 
 
 def with_residual(
-    norm: BatchNorm2d, input: Tensor, other: Any, activation: nn.Module | str | None, *, in_place: bool = False
+    norm: BatchNorm2d,
+    input: Tensor,
+    other: Any,
+    activation: nn.Module | str | None,
+    *,
+    augmented: bool = False,
+    in_place: bool = False,
 ) -> Tensor:
-    """What a norm, an addition and an activation do: in one pass unless the addition broadcasts the input."""
+    """What a norm, an addition and an activation do: in one pass unless the addition broadcasts the input.
+
+    `augmented` says that it was a += b; `in_place`, that the input may be overwritten.
+    """
     is_alike = isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype
     is_known, name = _known(activation)
-    if is_alike and is_known and takes_in(norm) and not _has_hooks(norm):
+    if is_alike and is_known and takes_in(norm) and not _is_watched(norm):
         return norm.normalised(input, other, name, in_place=in_place)
-    return _activated(norm(input) + other, activation)
+    value = norm(input)
+    return _activated(value.add_(other) if augmented else value + other, activation)
 
 
 def with_residual_in_place(
-    norm: BatchNorm2d, input: Tensor, other: Any, convolution: nn.Module, activation: nn.Module | str | None
+    norm: BatchNorm2d,
+    input: Tensor,
+    other: Any,
+    convolution: nn.Module,
+    activation: nn.Module | str | None,
+    *,
+    augmented: bool = False,
 ) -> Tensor:
     """The same over what the convolution before it has made, where no gradient is asked for and nobody sees it."""
     in_place = (
         type(convolution) is Conv2d
-        and not _has_hooks(convolution)
+        and not _is_watched(convolution)
         and input.device.type == "cpu"
         and takes_in(norm)
         and not needs_autograd((input, norm.weight, norm.bias, other))
     )
-    return with_residual(norm, input, other, activation, in_place=in_place)
+    return with_residual(norm, input, other, activation, augmented=augmented, in_place=in_place)
 
 
 def _known(activation: nn.Module | str | None) -> tuple[bool, str | None]:
@@ -141,41 +188,64 @@ def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
 
 
 def _is_plain(module: nn.Module, node: fx.Node) -> bool:
-    """Whether it is called with one input, and no hook sees that."""
-    return len(node.args) == 1 and not node.kwargs and not _has_hooks(module)
+    """Whether it is called with one input, and does with it what its class does."""
+    return len(node.args) == 1 and not node.kwargs and not _is_watched(module)
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
+def _is_watched(module: nn.Module) -> bool:
+    """Whether others see its calls or make them: hooks, of all modules too, or a forward of its own."""
+    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(own) or is_patched(module) or bool(_has_any_global_hook())  # type: ignore[no-untyped-call]
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _addition_after(module: nn.Module, node: fx.Node) -> fx.Node | None:
-    """The sum of a node with another one, if that is all it is used for."""
+def _addition_after(module: nn.Module, node: fx.Node, network: Network) -> fx.Node | None:
+    """The sum of a norm's node with another one, if that is all it is used for."""
     user = _only_user(node)
     if user is None or user.target not in _ADDITIONS or len(user.args) != 2 or user.kwargs:
         return None
     first, second = user.args
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or first is second:
         return None
-    if first is not node and user.target in (operator.iadd, "add_"):
+    if first is not node and user.target in _AUGMENTED:
         return None  # in place of the other one, whose other users would see the sum
-    # The norm moves to where the sum is activated: its input must not change in between.
-    step = node.next
-    while step is not user:
-        if _may_write(module, step):
-            return None
+    is_alone = len(node.all_input_nodes[0].users) == 1
+    return user if is_alone and _may_move(module, module.get_submodule(str(node.target)), node, user, network) else None
+
+
+def _may_move(module: nn.Module, norm: nn.Module, first: fx.Node, last: fx.Node, network: Network) -> bool:
+    """Whether what a norm does may be done later: no step in between writes its input, or sees its estimates move."""
+    step = first.next
+    while step is not last:
+        if _may_write(module, step, network) or norm in _touched(module, step):
+            return False
         step = step.next
-    return user if len(node.all_input_nodes[0].users) == 1 else None
+    return True
 
 
-def _may_write(module: nn.Module, node: fx.Node) -> bool:
+def _touched(module: nn.Module, node: fx.Node) -> set[nn.Module]:
+    """The modules that a step calls, or whose parameters and buffers it is given."""
+    called = _called(module, node)
+    found = set() if called is None else set(called.modules())
+    for given in (node, *node.all_input_nodes):
+        if given.op == "get_attr":
+            found.add(module.get_submodule(str(given.target).rpartition(".")[0]))
+    return found
+
+
+def _may_write(module: nn.Module, node: fx.Node, network: Network) -> bool:
     """Whether a step may change a tensor that it is given."""
     if node.op == "call_module":
-        return any(getattr(part, "inplace", False) for part in module.get_submodule(str(node.target)).modules())
+        for part in module.get_submodule(str(node.target)).modules():
+            graph = network.graphs.get(part)
+            if getattr(part, "inplace", False) or (graph is None and is_unread(part)):
+                return True
+            if graph is not None and any(_may_write(part, step, network) for step in graph.nodes):
+                return True
+        return False
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "_")
     is_named_so = name.endswith("_") or (node.op == "call_function" and name in _IN_PLACE)
     is_told_to = any(arg is True for arg in node.args) or node.kwargs.get("inplace", False) is not False
@@ -196,7 +266,7 @@ def _activation(module: nn.Module, node: fx.Node) -> str | None:
 def _name_of(module: nn.Module) -> str | None:
     """The name of the activation that a module is, unless somebody watches it."""
     if (
-        _has_hooks(module)
+        _is_watched(module)
         or (isinstance(module, nn.LeakyReLU) and module.negative_slope != 0.01)
         or (isinstance(module, nn.GELU) and module.approximate != "none")
     ):
@@ -209,17 +279,19 @@ def _follows_convolution(module: nn.Module, node: fx.Node) -> bool:
     return type(_called(module, node.all_input_nodes[0])) is Conv2d
 
 
-def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, uses: Counter[int]) -> bool:
+def _folds(module: nn.Module, node: fx.Node, norm: BatchNorm2d, network: Network) -> bool:
     """Whether the norm follows a convolution whose output nothing else uses, both used here alone."""
     before = node.args[0]
     if norm.running_mean is None or not isinstance(before, fx.Node) or len(before.users) != 1:
         return False
     convolution = _called(module, before)
-    if convolution is None or type(convolution) not in (Conv2d, nn.Conv2d) or not _is_plain(convolution, before):
+    if not isinstance(convolution, nn.Conv2d) or type(convolution) not in (Conv2d, nn.Conv2d):
         return False
     # What is packed or has its activation already is done before the norm.
     is_open = type(convolution) is nn.Conv2d or (takes_in(convolution) and convolution.packed is None)
-    return is_open and uses[id(convolution)] == uses[id(norm)] == 1 and _addition_after(module, node) is None
+    is_fit = _is_plain(convolution, before) and convolution.out_channels == norm.num_features
+    is_used_here_alone = network.uses[convolution] == network.uses[norm] == 1
+    return is_open and is_fit and is_used_here_alone and _addition_after(module, node, network) is None
 
 
 def _fold(module: nn.Module, graph: fx.Graph, node: fx.Node, norm: BatchNorm2d) -> fx.Node:

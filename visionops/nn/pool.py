@@ -5,69 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-from torch.nn import Module
+from torch import Tensor, nn
 
 from visionops.pool import avg_pool2d, max_pool2d, max_unpool2d, spatial_pyramid_pool
-from visionops.pool.window import Pair
 
 
-class MaxPool2d(Module):
-    """The maximum of each window: `visionops.max_pool2d`, with the arguments of torch.nn.MaxPool2d.
+class MaxPool2d(nn.MaxPool2d):
+    """The maximum of each window: torch.nn.MaxPool2d by `visionops.max_pool2d`.
+
+    Integers, which that does not take, are torch's own.
 
     >>> MaxPool2d(2)(torch.arange(4.0).reshape(1, 1, 2, 2))
     tensor([[[[3.]]]])
     """
 
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Pair = 0,
-        dilation: Pair = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
-        self.return_indices, self.ceil_mode = return_indices, ceil_mode
-
     def forward(self, input: Tensor) -> Any:
         """(B, C, H, W) to (B, C, P, Q), with `return_indices` also where the maxima stand."""
+        if not input.is_floating_point():
+            return super().forward(input)
         return max_pool2d(
             input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )
 
-    def extra_repr(self) -> str:
-        """What its representation shows."""
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
 
-
-class AvgPool2d(Module):
-    """The average of each window: `visionops.avg_pool2d`, with the arguments of torch.nn.AvgPool2d.
+class AvgPool2d(nn.AvgPool2d):
+    """The average of each window: torch.nn.AvgPool2d by `visionops.avg_pool2d`; integers, as there, are torch's own.
 
     >>> AvgPool2d(2)(torch.arange(4.0).reshape(1, 1, 2, 2))
     tensor([[[[1.5000]]]])
     """
 
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Pair = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
-        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
-
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, P, Q)."""
+        if not input.is_floating_point():
+            return super().forward(input)
         return avg_pool2d(
             input,
             self.kernel_size,
@@ -78,16 +49,9 @@ class AvgPool2d(Module):
             self.divisor_override,
         )
 
-    def extra_repr(self) -> str:
-        """What its representation shows."""
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"ceil_mode={self.ceil_mode}, count_include_pad={self.count_include_pad}"
-        )
 
-
-class MaxUnpool2d(Module):
-    """Max pooling undone: `visionops.max_unpool2d`, with the arguments of torch.nn.MaxUnpool2d.
+class MaxUnpool2d(nn.MaxUnpool2d):
+    """Max pooling undone: torch.nn.MaxUnpool2d by `visionops.max_unpool2d`.
 
     >>> values, indices = MaxPool2d(2, return_indices=True)(torch.arange(4.0).reshape(1, 1, 2, 2))
     >>> MaxUnpool2d(2)(values, indices)
@@ -95,20 +59,12 @@ class MaxUnpool2d(Module):
               [0., 3.]]]])
     """
 
-    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
-        super().__init__()
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-
     def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """(B, C, P, Q) and indices to (B, C, H, W)."""
         return max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
-    def extra_repr(self) -> str:
-        """What its representation shows."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-
-class SpatialPyramidPool(Module):
+class SpatialPyramidPool(nn.Module):
     """Bins of several sizes as one vector an image: `visionops.spatial_pyramid_pool`.
 
     >>> SpatialPyramidPool((1, 2))(torch.arange(4.0).reshape(1, 1, 2, 2))
