@@ -80,12 +80,13 @@ struct Greatest {
       for (int32_t j = 0; j < columns; ++j) {
         const RoiSample& x = roi.x.samples[roi.x.begin[q] + j];
         const int64_t left = x.low * layout.pixel, right = x.high * layout.pixel;
-        const auto fraction = static_cast<C>(x.fraction);
+        const auto fraction = below_one<C>(x.fraction);
         const auto sample = between(between(K::read(low + left, count), K::read(low + right, count), fraction),
                                     between(K::read(high + left, count), K::read(high + right, count), fraction),
-                                    static_cast<C>(y.fraction));
+                                    below_one<C>(y.fraction));
         const auto first = static_cast<typename K::Index>(all_on_map && i == 0 && j == 0);
-        const auto take = (sample > value) | (sample != sample) | (typename K::Number{} != first);
+        const auto is_first_nan = (sample != sample) & (value == value);
+        const auto take = (sample > value) | is_first_nan | (typename K::Number{} != first);
         value = take ? sample : value;
         number = take ? numbered<K>(i, j, columns) : number;
       }
@@ -179,7 +180,7 @@ void add_bin(const RoiSamples& roi, int64_t p, int64_t q, const Greatest<K, T>& 
       const auto mask = greatest.number == numbered<K>(i - roi.y.begin[p], j, columns);
       if (!K::any(mask)) continue;
       const RoiSample& x = roi.x.samples[roi.x.begin[q] + j];
-      const auto below = static_cast<C>(y.fraction), beside = static_cast<C>(x.fraction);
+      const auto below = below_one<C>(y.fraction), beside = below_one<C>(x.fraction);
       add(y.low, x.low, (1 - below) * (1 - beside), mask);
       add(y.low, x.high, (1 - below) * beside, mask);
       add(y.high, x.low, below * (1 - beside), mask);

@@ -55,7 +55,7 @@ struct AlignMaxRule {
       for (double j = columns.first; j < columns.last; ++j) {
         RoiSample column;
         if (!sample_at(roi.x.position(bin.x, j), level.width, column)) continue;
-        const auto below = static_cast<C>(row.fraction), beside = static_cast<C>(column.fraction);
+        const auto below = below_one<C>(row.fraction), beside = below_one<C>(column.fraction);
         const C value = between(between(read(row.low, column.low), read(row.low, column.high), beside),
                                 between(read(row.high, column.low), read(row.high, column.high), beside), below);
         if (on_map == 0 || value > most || (value != value && most == most)) {

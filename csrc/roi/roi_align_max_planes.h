@@ -5,6 +5,7 @@
 
 #include "common/lanes.h"
 #include "roi/roi_align_max.h"
+#include "roi/roi_axis.h"
 
 namespace visionops::VISIONOPS_ISA {
 
@@ -36,7 +37,7 @@ struct SampleRun {
     column = low;
     for (int32_t i = begin; i < end; ++i) {
       left[i - begin] = x.samples[i].low - low;
-      fraction[i - begin] = static_cast<C>(x.samples[i].fraction);
+      fraction[i - begin] = below_one<C>(x.samples[i].fraction);
     }
   }
 
@@ -72,7 +73,7 @@ void align_max_planes(const RoiProblem& problem, const RoiSamples& roi, const T*
       Lanes<C> most = all_lanes(none);
       for (int32_t s = roi.y.begin[p]; s < roi.y.begin[p + 1]; ++s) {
         const RoiSample& y = roi.y.samples[s];
-        const auto below = static_cast<C>(y.fraction);
+        const auto below = below_one<C>(y.fraction);
         const Lanes<C> value = run.take(of_plane + y.low * width, of_plane + y.high * width, below, width);
         most = (value > most) | (value != value) ? value : most;
       }

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "roi/roi.h"
 
@@ -58,6 +59,14 @@ VISIONOPS_HD inline bool sample_at(double position, int64_t size, RoiSample& sam
     sample = {static_cast<int32_t>(low), static_cast<int32_t>(low + 1), inside - static_cast<double>(low)};
   }
   return true;
+}
+
+/// A sample's fraction in the type computed in, below 1 as it was: of nothing of an infinity there would be a NaN.
+template <class C>
+VISIONOPS_HD inline C below_one(double fraction) {
+  constexpr C kMost = 1 - std::numeric_limits<C>::epsilon() / 2;
+  const auto rounded = static_cast<C>(fraction);
+  return rounded < kMost ? rounded : kMost;
 }
 
 /// Samples of a bin that may count, as numbers [first, last): those far outside are skipped by division, not visited.

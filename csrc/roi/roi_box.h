@@ -32,7 +32,9 @@ VISIONOPS_HD inline int32_t level_of(const RoiBox& box, const RoiProblem& proble
   const double canonical = static_cast<double>(problem.canonical_size) * static_cast<double>(problem.canonical_size);
   int32_t level = 0;
   for (int32_t next = 1; next < problem.level_count; ++next) {
-    const auto power = static_cast<int>(2 * (problem.min_level + next - problem.canonical_level));
+    // An int holds what is within these bounds; beyond them the power is 0 or infinite.
+    const double above = static_cast<double>(problem.min_level) + next - static_cast<double>(problem.canonical_level);
+    const auto power = static_cast<int>(2 * std::fmin(std::fmax(above, -4096.0), 4096.0));
     if (area >= static_cast<float>(std::ldexp(canonical, power))) level = next;
   }
   return level;

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from drawn_rois import CALLS, boxes_on, drawn, gradient, last
 
+from drawn_rois import CALLS, boxes_on, drawn, gradient, last
+from visionops import roi_align
 from visionops.roi import cases
 from visionops.roi.roi_align import ROI_ALIGN, ROI_ALIGN_BACKWARD
 
@@ -69,6 +72,18 @@ def test_a_gradient_that_is_not_finite_stays_where_it_belongs(name: str) -> None
         touched = gradient(CALLS[name], layout(image), boxes, layout((grad != 1).double()))
         assert torch.equal(~found.isfinite(), touched != 0)
         assert torch.equal(found[touched == 0], plain[touched == 0])
+
+
+@pytest.mark.parametrize("layout", [lambda t: t, last])
+def test_of_several_nans_the_first_is_the_greatest(layout: Any) -> None:
+    image = layout(torch.tensor([[[[torch.nan, 0, 0, torch.nan]]]]).expand(1, 2, 1, 4))
+    found = gradient(
+        lambda x, boxes: roi_align(x, boxes, 1, 1.0, 4, True, mode="max"),
+        image,
+        torch.tensor([[0.0, 0, 0, 4, 1]]),
+        torch.ones(1, 2, 1, 1),
+    )
+    assert found[0].flatten(1).tolist() == [[1, 0, 0, 0]] * 2
 
 
 def test_expanded_gradients_are_not_copied_wrongly() -> None:

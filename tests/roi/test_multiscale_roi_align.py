@@ -176,5 +176,28 @@ def test_the_pyramid_s_module_reads_scales_off_each_call() -> None:
     assert torch.equal(explicit(maps, rois), multiscale_roi_align(pyramid(), rois, 3, SCALES))
     with pytest.raises(ValueError, match="image_shapes: expected one"):
         module(maps, rois)
+    for scale, got in ((0, "0"), (-1, "-1"), (float("inf"), "inf")):
+        with pytest.raises(ValueError, match=f"spatial_scales: expected a finite number above 0, got {got}"):
+            nn.MultiScaleRoIAlign(names, 3, 2, spatial_scales=[1, scale])
+    with pytest.raises(TypeError, match=r"image_shapes: expected \(height, width\), got 128"):
+        module(maps, rois, (128, 192))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="x, image_shapes: expected maps and images of at least a row, got one of 0"):
+        module(maps, rois, [(0, 192)])
     with pytest.raises(ValueError, match="x: expected a map of one of featmap_names, got none"):
         nn.MultiScaleRoIAlign(["other"], 3, 2)(maps, rois, [(128, 192)])
+
+
+def test_boxes_that_ask_for_a_gradient_have_none() -> None:
+    rois = boxes().requires_grad_()
+    out = multiscale_roi_align(pyramid(), rois, 3, SCALES)
+    assert not out.requires_grad
+    maps = [of_level.requires_grad_() for of_level in pyramid()]
+    multiscale_roi_align(maps, rois, 3, SCALES).sum().backward()
+    assert rois.grad is None
+
+
+def test_a_level_far_away() -> None:
+    maps = [torch.full((1, 1, 8, 8), 2.0), torch.full((1, 1, 4, 4), 3.0)]
+    box = torch.tensor([[0.0, 0, 0, 7, 7]])
+    for level, expected in ((2000, 3), (1 << 31, 3), ((1 << 63) - 1, 3), (-(1 << 40), 2)):
+        assert multiscale_roi_align(maps, box, 1, [1, 0.5], canonical_level=level).item() == expected

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn_rois import CALLS, boxes_on, drawn, last
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import DTYPES, to_numpy
+from drawn_rois import CALLS, boxes_on, drawn, last
 from visionops import roi_align, roi_pool
 from visionops.roi import cases, reference
 from visionops.testing import Case, compare

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from drawn_rois import drawn, last
 from torch import Tensor
 
 from contract import DTYPES, to_numpy
+from drawn_rois import drawn, last
 from visionops import roi_pool
 from visionops.roi import cases, reference
 from visionops.roi.roi_pool import ROI_POOL_BACKWARD, ROI_POOL_WITH_ARGMAX

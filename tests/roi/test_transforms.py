@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from drawn_rois import CALLS, boxes_on, drawn, last
 from torch import Tensor
 
 import visionops
 from contract import to_numpy
+from drawn_rois import CALLS, boxes_on, drawn, last
 from visionops import nms, roi_align, roi_pool
 from visionops.roi import reference
 from visionops.testing import compare

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from visionops import _check
 from visionops.roi import multiscale_roi_align, roi_align, roi_pool
 
 
@@ -76,7 +77,7 @@ class MultiScaleRoIAlign(nn.Module):
         sampling_ratio: As in `roi_align`.
         canonical_scale: Side of a square region that belongs to canonical_level.
         canonical_level: The level of such a region.
-        aligned: As in `roi_align`.
+        aligned: As in `roi_align`, but without it False, as torchvision's module has it.
         spatial_scales: Pixels of each map for one of the image, powers of two. Without them each call reads them off
             its own sizes, as the power of two nearest to a map's height over the greatest image's; none is remembered.
 
@@ -101,6 +102,8 @@ class MultiScaleRoIAlign(nn.Module):
         self.featmap_names, self.output_size, self.sampling_ratio = list(featmap_names), output_size, sampling_ratio
         self.canonical_scale, self.canonical_level, self.aligned = canonical_scale, canonical_level, aligned
         self.spatial_scales = None if spatial_scales is None else list(spatial_scales)
+        for scale in self.spatial_scales or ():
+            _check.positive("spatial_scales", scale)
 
     def forward(
         self,
@@ -135,6 +138,11 @@ def _scales_of(maps: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]] |
     if not maps:
         raise ValueError("x: expected a map of one of featmap_names, got none")
     if not image_shapes:
-        raise ValueError("image_shapes: expected one (height, width) per image, or spatial_scales at construction")
-    height = max(shape[0] for shape in image_shapes)
+        raise ValueError(
+            "image_shapes: expected one (height, width) per image, or spatial_scales at construction, got none"
+        )
+    height = max(_check.image_size("image_shapes", shape)[0] for shape in image_shapes)
+    for size in (height, *(of_level.shape[2] for of_level in maps)):
+        if size < 1:
+            raise ValueError(f"x, image_shapes: expected maps and images of at least a row, got one of {size}")
     return [2.0 ** round(math.log2(of_level.shape[2] / height)) for of_level in maps]

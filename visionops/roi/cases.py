@@ -87,6 +87,9 @@ def roi_align() -> list[Case]:
         rois = random_rois(rng, 3, 1, 96, 80)
         cases.append(_align(f"bins-{bins[0]}x{bins[1]}", image, rois, bins, 0.25, 0, True))
     own = random_rois(rng, 6, 2, 9, 13).astype(np.float64)
+    # With seven bins over six pixels a sample lies a rounding of double before the fourth pixel.
+    column = np.zeros((1, 18, 8, 8))
+    column[..., 2], column[..., 5] = INF, -INF
     greatest = [replace(case, name=f"max-{case.name}", kwargs={"mode": "max"}) for case in cases]
     return [
         *cases,
@@ -96,6 +99,7 @@ def roi_align() -> list[Case]:
         _align("many-samples", few, INSIDE, 2, 1.0, 40, True),
         _align("unfinite", _unfinite(rng), random_rois(rng, 12, 1, 12, 40), (4, 5), 1.0, 2, True),
         replace(_align("max-unfinite", _unfinite(rng), random_rois(rng, 9, 1, 12, 40), 4), kwargs={"mode": "max"}),
+        replace(_align("max-column", column, _rois((0, 0, 0, 6, 6)), 7, 1.0, 1), kwargs={"mode": "max"}),
         _align("half-50", np.full((1, 1, 70, 70), 50.0), _rois((0, 2, 2, 66, 66)), 1, 1.0, 0, True),
     ]
 

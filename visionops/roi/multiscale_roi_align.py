@@ -204,6 +204,7 @@ def multiscale_roi_align(
     scales = [float(scale) for scale in spatial_scales]
     options = (scales, sampling_ratio, bool(aligned), canonical_size, canonical_level, min_level)
     maps = _laid_out_alike(inputs)
+    rois = rois.detach()  # they have no gradient
     if needs_autograd(tuple(maps)):
         return _Pool.apply(backend, rois, size, options, *maps)  # type: ignore[no-untyped-call, no-any-return]
     return MULTISCALE_ROI_ALIGN(maps, rois, *size, *options, backend=backend)  # type: ignore[no-any-return]
