@@ -66,7 +66,7 @@ def same_image_size(name: str, value: Any, other_name: str, other: Any) -> None:
         raise ValueError(f"{name}: expected H={height}, W={width} as {other_name}, got {describe(value)}")
 
 
-def leading(name: str, value: Any, other_name: str, other: Any, letters: str, *, dropped: int = 1) -> None:
+def leading(name: str, value: Any, other: Any, letters: str, *, dropped: int = 1) -> None:
     """Raise ValueError unless `value` has the shape of `other` without its last dimensions."""
     expected = other.shape[: len(other.shape) - dropped]
     if value.shape != expected:

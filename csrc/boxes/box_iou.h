@@ -1,4 +1,4 @@
-// Intersection over union of two sets of boxes, and its relatives; SPEC of the arithmetic in common/box.h.
+// Intersection over union of two sets of boxes, and its relatives; their arithmetic is in common/box.h.
 #pragma once
 
 #include "common/dtype.h"

@@ -18,18 +18,18 @@ struct MeasuredBox {
 };
 
 template <class T>
-VISIONOPS_HD inline bool is_finite(T value) {
+inline bool is_finite(T value) {
   return value - value == 0;
 }
 
 template <class T>
-VISIONOPS_HD inline T finite_or_zero(T value) {
+inline T finite_or_zero(T value) {
   return is_finite(value) ? value : T(0);
 }
 
 /// atan2(width, height) of two lengths that are not negative, to 2 ulp.
 /// Not the C library's in float: this one has no branch, so that a loop over boxes becomes vector code.
-VISIONOPS_HD inline float aspect_angle(float width, float height) {
+inline float aspect_angle(float width, float height) {
   const float shorter = smaller(width, height), longer = larger(width, height);
   // atan(t) = pi/4 + atan((t - 1) / (t + 1)) keeps the argument below tan(pi/8), where Cephes' polynomial holds.
   // Two infinite sides are steep too, two empty ones are not: as atan2 has it.
@@ -45,18 +45,18 @@ VISIONOPS_HD inline float aspect_angle(float width, float height) {
   return width > height ? 1.57079633f - angle : angle;
 }
 
-VISIONOPS_HD inline double aspect_angle(double width, double height) { return ::atan2(width, height); }
+inline double aspect_angle(double width, double height) { return ::atan2(width, height); }
 
 /// The angle of a box of the given area, NaN where that is NaN: then no pair of the box has an aspect penalty.
 template <class T>
-VISIONOPS_HD inline T angle(const Box<T>& box, T area, T offset) {
+inline T angle(const Box<T>& box, T area, T offset) {
   const T value = aspect_angle(side(box.x1, box.x2, offset), side(box.y1, box.y2, offset));
   return area == area ? value : area;
 }
 
 /// Signed distance between the centres of two intervals; by differences, for centres far out have few digits left.
 template <class T>
-VISIONOPS_HD inline T centre_distance(T low_a, T high_a, T low_b, T high_b) {
+inline T centre_distance(T low_a, T high_a, T low_b, T high_b) {
   return ((low_a - low_b) + (high_a - high_b)) / 2;
 }
 
@@ -66,12 +66,12 @@ constexpr T kAspectScale = T(0.40528473456935108577551785283891);
 
 /// The value of a pair; finite for every input, 0 for a pair with a NaN box.
 template <IouMode mode, class T>
-VISIONOPS_HD inline T pair_value(const MeasuredBox<T>& a, const MeasuredBox<T>& b, T offset) {
+inline T pair_value(const MeasuredBox<T>& a, const MeasuredBox<T>& b, T offset) {
   const T inter = intersection(a.box, b.box, offset);
-  if constexpr (mode == IouMode::iof) return ratio(inter, a.area);
+  if constexpr (mode == IouMode::iof) return share(inter, a.area);
 
   const T both = (a.area + b.area) - inter;
-  const T iou = ratio(inter, both);
+  const T iou = share(inter, both);
   if constexpr (mode == IouMode::iou) return iou;
 
   const T hull_width = side(smaller(a.box.x1, b.box.x1), larger(a.box.x2, b.box.x2), offset);
@@ -96,13 +96,13 @@ VISIONOPS_HD inline T pair_value(const MeasuredBox<T>& a, const MeasuredBox<T>& 
 
 /// A derivative so steep that a sum of 2^31 might overflow counts as not finite: as 0.
 template <class T>
-VISIONOPS_HD inline bool is_usable(T derivative) {
+inline bool is_usable(T derivative) {
   constexpr T steepest = sizeof(T) == 4 ? T(0x1p96) : T(0x1p992);
   return derivative <= steepest && derivative >= -steepest;
 }
 
 template <class T>
-VISIONOPS_HD inline T usable_or_zero(T derivative) {
+inline T usable_or_zero(T derivative) {
   return is_usable(derivative) ? derivative : T(0);
 }
 
@@ -111,7 +111,7 @@ template <class T>
 struct RatioGradient {
   T numerator, denominator;
 
-  VISIONOPS_HD RatioGradient(T n, T d) {
+  RatioGradient(T n, T d) {
     const T inverse = 1 / d;
     const T slope = -(n / d) * inverse;
     const bool both = is_usable(slope) && is_usable(inverse);
@@ -123,7 +123,7 @@ struct RatioGradient {
 /// The derivative by my end of an interval, given those by two lengths: of what the smaller and of what the larger
 /// of both ends bounds. A tie gives half of each, as torch.minimum and torch.maximum do.
 template <class T>
-VISIONOPS_HD inline T end_gradient(T mine, T theirs, T by_smaller, T by_larger) {
+inline T end_gradient(T mine, T theirs, T by_smaller, T by_larger) {
   const T tied = by_smaller / 2 + by_larger / 2;
   return mine < theirs ? by_smaller : mine > theirs ? by_larger : tied;
 }
@@ -131,7 +131,7 @@ VISIONOPS_HD inline T end_gradient(T mine, T theirs, T by_smaller, T by_larger) 
 /// The gradient of pair_value with respect to one of its arguments, field by field, every field finite.
 /// `mine_first`: mine is pair_value's first argument. ciou's weight counts as a constant.
 template <IouMode mode, bool mine_first, class T>
-VISIONOPS_HD inline MeasuredBox<T> pair_gradient(const MeasuredBox<T>& mine, const MeasuredBox<T>& theirs, T offset) {
+inline MeasuredBox<T> pair_gradient(const MeasuredBox<T>& mine, const MeasuredBox<T>& theirs, T offset) {
   const Box<T>&m = mine.box, &t = theirs.box;
   const T low_x = larger(m.x1, t.x1), high_x = smaller(m.x2, t.x2);
   const T low_y = larger(m.y1, t.y1), high_y = smaller(m.y2, t.y2);
@@ -181,7 +181,7 @@ VISIONOPS_HD inline MeasuredBox<T> pair_gradient(const MeasuredBox<T>& mine, con
     if constexpr (mode == IouMode::ciou) {
       const T turn = mine.angle - theirs.angle;
       const T aspect = kAspectScale<T> * (turn * turn);
-      const T weight = ratio(aspect, (T(1) - ratio(inter, both)) + aspect);
+      const T weight = ratio(aspect, (T(1) - share(inter, both)) + aspect);
       grad.angle = weight > 0 ? -weight * (2 * kAspectScale<T> * turn) : T(0);
     }
     by_inter = iou.numerator - by_both;
@@ -199,7 +199,7 @@ VISIONOPS_HD inline MeasuredBox<T> pair_gradient(const MeasuredBox<T>& mine, con
 
 /// The gradient by the four coordinates alone, once those by area and angle are summed over the box's pairs.
 template <class T>
-VISIONOPS_HD inline Box<T> coordinate_gradient(const Box<T>& box, const MeasuredBox<T>& grad, T offset) {
+inline Box<T> coordinate_gradient(const Box<T>& box, const MeasuredBox<T>& grad, T offset) {
   const T width = side(box.x1, box.x2, offset), height = side(box.y1, box.y2, offset);
   const T diagonal = width * width + height * height;
   const auto chain = [](T outer, T inner) {

@@ -26,8 +26,8 @@ VISIONOPS_HD inline T larger(T a, T b) {
 /// Length of [low, high]: 0 if inverted, NaN if either end is. `offset` is 1 where high names the last pixel inside.
 template <class T>
 VISIONOPS_HD inline T side(T low, T high, T offset) {
-  const T length = (high - low) + offset;
-  return length < 0 ? T(0) : length;
+  // Not T(0): the maximum with a constant becomes a comparison and a masked move in GCC 12.
+  return larger(offset - offset, (high - low) + offset);
 }
 
 template <class T>
@@ -47,11 +47,17 @@ VISIONOPS_HD inline T ratio(T numerator, T denominator) {
   return quotient - quotient == 0 ? quotient : T(0);
 }
 
+/// What part of an area another one is that holds it: in [0, 1], and 0 where both are empty, infinite or NaN.
+template <class T>
+VISIONOPS_HD inline T share(T part, T whole) {
+  return larger(part / whole, T(0));
+}
+
 /// Intersection over union of two boxes whose areas are known.
 template <class T>
 VISIONOPS_HD inline T iou(const Box<T>& a, T area_a, const Box<T>& b, T area_b, T offset) {
   const T inter = intersection(a, b, offset);
-  return ratio(inter, (area_a + area_b) - inter);
+  return share(inter, (area_a + area_b) - inter);
 }
 
 }  // namespace visionops::VISIONOPS_ISA

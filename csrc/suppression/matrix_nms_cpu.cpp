@@ -89,7 +89,7 @@ class Boxes {
       any |= common[i] > 0;
     }
     if (any == 0) return false;
-    for (int i = 0; i < kLanes; ++i) iou[i] = ratio(common[i], (area_[better] + areas[i]) - common[i]);
+    for (int i = 0; i < kLanes; ++i) iou[i] = share(common[i], (area_[better] + areas[i]) - common[i]);
     return true;
   }
 

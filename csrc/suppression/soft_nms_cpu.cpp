@@ -84,7 +84,7 @@ struct Decay {
   void lower(const Candidate<C>& taken, const DecayingBoxes<C, S>& boxes, int64_t first, const C* common) const {
     S factor[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      const C iou = ratio(common[i], (boxes.area[first + i] + taken.area) - common[i]);
+      const C iou = share(common[i], (boxes.area[first + i] + taken.area) - common[i]);
       const S wide = static_cast<S>(iou);
       factor[i] = gaussian ? wide * wide * per_square : iou > rule.threshold ? 1 - wide : S(1);
     }

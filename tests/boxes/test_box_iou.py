@@ -107,6 +107,12 @@ def test_mixed_dtypes_promote() -> None:
     assert box_iou(BOXES.half(), BOXES.double()).dtype == torch.float64
     assert box_iou(BOXES.int(), BOXES).dtype == torch.float32
     assert torch.equal(box_iou(BOXES.int(), BOXES), box_iou(BOXES, BOXES))
+    # No integer is rounded to the narrow type of the result, nor overflows it.
+    far, near = torch.tensor([[0, 0, 70_000, 10]]), torch.tensor([[0.0, 0, 7000, 10]])
+    assert torch.equal(box_iou(far.int(), near.half()), torch.tensor([[0.1]]).half())
+    odd, even = torch.tensor([[1001, 1001, 1003, 1003]]), torch.tensor([[1000.0, 1000, 1004, 1004]])
+    for dtype in (torch.int16, torch.int64):
+        assert torch.equal(box_iou(odd.to(dtype), even.bfloat16()), torch.tensor([[0.25]]).bfloat16())
 
 
 def _ciou_with_constant_alpha(boxes1: Tensor, boxes2: Tensor) -> Tensor:

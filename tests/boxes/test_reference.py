@@ -231,7 +231,7 @@ def test_named_forms_are_the_modes(mode: str) -> None:
 @pytest.mark.parametrize("mode", cases.MODES)
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_integers_never_wrap(dtype: type[np.integer[Any]], mode: str) -> None:
-    """PAINS 16: Python's own integers are the witness."""
+    """Python's own integers are the witness."""
     info = np.iinfo(dtype)
     boxes = np.array([[info.min, info.min, info.max, info.max], [1, 2, 9, 100], [100, 101, 120, 127]], dtype)
     side = int(info.max) - int(info.min)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import visionops.numpy
 from visionops import batched_nms, nms
 from visionops.boxes.random_boxes import clustered_boxes, scattered_boxes, uniform_boxes
 from visionops.suppression import reference
@@ -201,3 +202,9 @@ def test_large_inputs(generate: Any, threshold: float) -> None:
     boxes, scores = generate(rng, 20_000).astype(np.float32), rng.uniform(size=20_000).astype(np.float32)
     expected = reference.nms(boxes, scores, threshold)
     assert nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold).tolist() == expected.tolist()
+
+
+def test_classes_of_an_empty_list() -> None:
+    nothing = torch.tensor([])
+    assert batched_nms(BOXES[:0], SCORES[:0], nothing, 0.5).tolist() == []
+    assert visionops.numpy.batched_nms(np.zeros((0, 4)), np.array([]), np.array([]), 0.5).tolist() == []

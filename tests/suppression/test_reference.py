@@ -30,7 +30,7 @@ def rounded(value: Any, dtype: torch.dtype) -> Any:
 
 
 def suppresses(boxes: torch.Tensor, threshold: float, offset: int) -> torch.Tensor:
-    """Whether i's IoU with j is above the threshold, as an (N, N) matrix: SPEC section 2 in torch, op by op."""
+    """Whether i's IoU with j is above the threshold, as an (N, N) matrix: the rule in torch, op by op."""
     wide = boxes.dtype in (torch.float64, torch.int32, torch.int64)
     box = boxes.to(torch.float64 if wide else torch.float32)
     x1, y1, x2, y2 = box.unbind(1)
@@ -171,7 +171,7 @@ def test_a_suppressed_box_suppresses_nothing() -> None:
 @pytest.mark.parametrize("fraction", EXACT_PAIRS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int16, np.int64])
 def test_equal_to_the_threshold_is_kept(fraction: str, dtype: type[np.generic]) -> None:
-    """PAINS 6: one rule in every dtype, at the threshold and one step of the computing dtype beside it."""
+    """One rule in every dtype, at the threshold and one step of the computing dtype beside it."""
     boxes = np.array(EXACT_PAIRS[fraction], dtype=dtype)
     computed = np.float64 if dtype in (np.float64, np.int64) else np.float32
     exact = computed(float(Fraction(fraction)))
@@ -305,7 +305,7 @@ def test_score_threshold_is_a_filter_before() -> None:
 
 
 def test_classes_at_any_coordinate_and_id() -> None:
-    """PAINS 3 and 4."""
+    """No offset of coordinates keeps classes apart."""
     same = np.tile([-100.0, -100.0, -90.0, -90.0], (2, 1))
     for pair in ([0, 1], [19_999, 20_000], [2**62, 2**62 + 1], [-(2**63), 2**63 - 1], [0, 2**32], [-1, 1]):
         assert ref.batched_nms(same, np.ones(2), np.array(pair), 0.5).tolist() == [0, 1]

@@ -169,6 +169,16 @@ def test_images_in_triton(name: str, max_output: int) -> None:
             torch.testing.assert_close(t, n, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="Triton is not interpreted here")
+@pytest.mark.parametrize("threshold", [-1e300, 1e300])
+def test_a_score_threshold_beyond_float32_in_triton(threshold: float) -> None:
+    for function, things in ((fast_nms, BOXES), (matrix_nms, BOXES), (mask_matrix_nms, MASKS)):
+        native, triton = (
+            function(things, SCORES, score_threshold=threshold, backend=backend) for backend in ("native", "triton")
+        )
+        torch.testing.assert_close(triton, native)
+
+
 def test_padded_of_no_images_and_no_boxes() -> None:
     indices, scores, counts = soft_nms(torch.empty(0, 5, 4), torch.empty(0, 5), max_output=3, padded=True)
     assert (indices.shape, scores.shape, counts.shape) == ((0, 3), (0, 3), (0,))

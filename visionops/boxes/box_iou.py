@@ -10,7 +10,7 @@ from torch import Tensor
 from visionops import _check
 from visionops._backend import NATIVE, TRITON
 from visionops._codes import IOU_MODES
-from visionops._op import NUMBERS, ONCE, Gradient, Op, result_dtype, vmap_leading
+from visionops._op import FLOATING, NUMBERS, ONCE, Gradient, Op, result_dtype, vmap_leading
 
 
 def _fake(boxes1: Tensor, boxes2: Tensor, mode: int, aligned: bool, pixel_offset: int) -> Tensor:
@@ -91,8 +91,12 @@ def box_iou(
     _check.same_device("boxes2", boxes2, "boxes1", boxes1)
     _check.one_of("mode", mode, IOU_MODES)
     _check.one_of("pixel_offset", pixel_offset, (0, 1))
+    narrow = None
     if boxes1.dtype != boxes2.dtype:
         dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
+        if dtype in FLOATING:
+            # A narrow result is no reason to round the integers that it comes from.
+            narrow, dtype = dtype, torch.promote_types(result_dtype(boxes1.dtype), result_dtype(boxes2.dtype))
         boxes1, boxes2 = boxes1.to(dtype), boxes2.to(dtype)
     if aligned:
         _check.same_size("boxes2", boxes2, "boxes1", boxes1, -2)
@@ -100,7 +104,8 @@ def box_iou(
         _check.broadcasts("boxes2", boxes2, "boxes1", boxes1)
         leading = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])  # type: ignore[no-untyped-call]
         boxes1, boxes2 = boxes1.expand(*leading, *boxes1.shape[-2:]), boxes2.expand(*leading, *boxes2.shape[-2:])
-    return BOX_IOU(boxes1, boxes2, IOU_MODES[mode], bool(aligned), pixel_offset, backend=backend)  # type: ignore[no-any-return]
+    out: Tensor = BOX_IOU(boxes1, boxes2, IOU_MODES[mode], bool(aligned), pixel_offset, backend=backend)
+    return out if narrow is None else out.to(narrow)
 
 
 @BOX_IOU.public

@@ -2,7 +2,7 @@
 
 Float64 arrays are rounded to the dtype under test; integer and bool arrays are passed as they are. The reference works
 in float64 and a kernel may work in float32, so no case has a pair of boxes whose areas overflow or vanish in float32
-alone and would count there: such boxes meet only partners with which both arithmetics give the same.
+alone and would count there: such boxes meet only partners with which both arithmetic give the same.
 """
 
 from collections.abc import Iterable
@@ -283,7 +283,7 @@ def _integer_iou() -> list[Case]:
         cases += [_case(f"{dtype.__name__}-{mode}", a, b, mode=mode) for mode in MODES]
         cases.append(_case(f"{dtype.__name__}-offset", a, b, pixel_offset=1))
         cases.append(_case(f"{dtype.__name__}-aligned", a, b[:7], aligned=True))
-    # PAINS 16: torchvision gives -1.0033 for the first and a negative area for the second.
+    # torchvision gives -1.0033 for the first and a negative area for the second.
     cases.append(_case("uint8-disjoint", *_apart(np.uint8)))
     wide = np.array([[0, 0, 50_000, 50_000], [25_000, 0, 75_000, 50_000]], np.int32)
     return [*cases, *(_case(f"int32-50000-{mode}", wide, wide, mode=mode) for mode in MODES)]

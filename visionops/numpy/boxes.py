@@ -18,7 +18,7 @@ Array = NDArray[Any]
 def box_iou(boxes1: Array, boxes2: Array, *, mode: str = "iou", aligned: bool = False, pixel_offset: int = 0) -> Array:
     """Intersection over union of (..., N, 4) and (..., M, 4) boxes: (..., N, M), or (..., N) if aligned.
 
-    As `visionops.box_iou`, with its modes, dtypes and errors.
+    As `visionops.box_iou`, with its modes and errors; different dtypes are promoted as NumPy does.
 
     >>> box_iou(np.array([[0.0, 0, 2, 2]]), np.array([[0.0, 0, 2, 1]]))
     array([[0.5]])

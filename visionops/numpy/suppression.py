@@ -134,7 +134,7 @@ def mask_matrix_nms(
     """As `matrix_nms`, of masks (N, H, W): as `visionops.mask_matrix_nms`."""
     masks = masks_of("masks", masks, "(N, H, W)")
     scores = array_of("scores", scores)
-    _check.leading("scores", scores, "masks", masks, "(N,)", dropped=2)
+    _check.leading("scores", scores, masks, "(N,)", dropped=2)
     _check.dtype("scores", scores, FLOATING, "floating")
     _check_matrix_options(kernel, sigma, score_threshold, max_output)
     options = MATRIX_NMS_KERNELS[kernel], sigma, score_threshold, max_output
@@ -168,7 +168,7 @@ def _suppress(
 def _candidates(boxes: Array, scores: Array, idxs: Array | None) -> tuple[Array, Array, NDArray[np.int64] | None]:
     boxes = boxes_of("boxes", boxes, "(N, 4)", ndim=2)
     scores = array_of("scores", scores)
-    _check.leading("scores", scores, "boxes", boxes, "(N,)")
+    _check.leading("scores", scores, boxes, "(N,)")
     _check.dtype("scores", scores, FLOATING, "floating")
     return boxes, scores, _classes(idxs, scores)
 
@@ -177,6 +177,7 @@ def _classes(idxs: Array | None, scores: Array) -> NDArray[np.int64] | None:
     if idxs is None:
         return None
     idxs = array_of("idxs", idxs)
-    _check.leading("idxs", idxs, "scores", scores, "(N,)", dropped=0)
-    _check.dtype("idxs", idxs, INTEGERS, "integer")
+    _check.leading("idxs", idxs, scores, "(N,)", dropped=0)
+    if idxs.size > 0:  # of an empty list NumPy makes float64
+        _check.dtype("idxs", idxs, INTEGERS, "integer")
     return idxs.astype(np.int64, copy=False)

@@ -19,7 +19,7 @@ def check_candidates(boxes: Tensor, scores: Tensor, idxs: Tensor | None, padded:
     _check.columns("boxes", boxes, 4, "(N, 4) or padded (B, N, 4)", ndim=ndim if padded and ndim == 3 else 2)
     _check.dtype("boxes", boxes, NUMBERS, "floating or integer")
     letters = "(N,)" if ndim == 2 else "(B, N)"
-    _check.leading("scores", scores, "boxes", boxes, letters)
+    _check.leading("scores", scores, boxes, letters)
     _check.dtype("scores", scores, FLOATING, "floating")
     _check.same_device("scores", scores, "boxes", boxes)
     check_classes(idxs, scores, letters)
@@ -29,8 +29,9 @@ def check_classes(idxs: Tensor | None, scores: Tensor, letters: str) -> None:
     """Raise unless there are as many integers as scores, whose shape `letters` name, or None."""
     if idxs is not None:
         _check.is_a("idxs", idxs, Tensor)
-        _check.leading("idxs", idxs, "scores", scores, letters, dropped=0)
-        _check.dtype("idxs", idxs, INTEGERS, "integer")
+        _check.leading("idxs", idxs, scores, letters, dropped=0)
+        if idxs.numel() > 0:  # of an empty list torch makes float32
+            _check.dtype("idxs", idxs, INTEGERS, "integer")
         _check.same_device("idxs", idxs, "scores", scores)
 
 

@@ -222,9 +222,9 @@ def _class_ids() -> list[Case]:
     rng = np.random.default_rng(31)
     same = np.tile([2.0, 3.0, 11.0, 9.0], (6, 1))
     crowd, scores = clustered_boxes(rng, 600, objects=4), rng.random(600)
-    # PAINS 3: torchvision's coordinate offset makes these two meet and keeps one.
+    # torchvision's coordinate offset makes these two meet and keeps one.
     negative = np.tile([-100.0, -100.0, -90.0, -90.0], (2, 1))
-    # PAINS 4: its offset rounds neighbouring classes together near 20,000, and one infinity moves all boxes to NaN.
+    # Its offset rounds neighbouring classes together near 20,000, and one infinity moves all boxes to NaN.
     many = rng.permutation(np.arange(19_400, 20_000))
     one_inf = np.concatenate([same, [[0.0, 0.0, INF, 5.0]]])
     limits = np.array([2**62, 2**62 + 1, -(2**63), 2**63 - 1, 2**62, 0])

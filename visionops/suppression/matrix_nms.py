@@ -184,7 +184,7 @@ def mask_matrix_nms(
     _check.ndim("masks", masks, ndim, "(N, H, W) or padded (B, N, H, W)")
     _check.dtype("masks", masks, NUMBERS | {torch.bool}, "bool, floating or integer")
     letters = "(N,)" if ndim == 3 else "(B, N)"
-    _check.leading("scores", scores, "masks", masks, letters, dropped=2)
+    _check.leading("scores", scores, masks, letters, dropped=2)
     _check.dtype("scores", scores, FLOATING, "floating")
     _check.same_device("scores", scores, "masks", masks)
     check_classes(idxs, scores, letters)

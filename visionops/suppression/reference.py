@@ -279,7 +279,7 @@ def _compute_dtype(dtype: np.dtype[Any]) -> type[np.float32] | type[np.float64]:
 
 
 def _iou(box: Array, others: Array, offset: np.floating[Any]) -> Array:
-    """IoU of a box (4, 1) with others (4, N), every operation rounded once, in the order that SPEC section 2 gives."""
+    """IoU of a box (4, 1) with others (4, N), every operation rounded once, in this order: it decides who stays."""
     with np.errstate(all="ignore"):
         area = _area(box[:2], box[2:], offset)
         areas = _area(others[:2], others[2:], offset)

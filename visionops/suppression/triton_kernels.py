@@ -69,7 +69,7 @@ def _legal(scores: Tensor, score_threshold: float | None, boxes: Tensor | None, 
 
 def _as(scores: Tensor, value: float) -> Tensor:
     """A number in the dtype of scores, on their device, without a wait for it."""
-    return torch.full((), value, dtype=scores.dtype, device=scores.device)
+    return torch.full((), value, dtype=torch.float64, device=scores.device).to(scores.dtype)  # beyond it, infinite
 
 
 def _compute(scores: Tensor) -> Tensor:
