@@ -9,7 +9,7 @@ EMULATION := $(CURDIR)/build/emulation/libvisionops_emulated.so
 .PHONY: help build test test-slow test-barriers test-large test-offline demo bench lint sanitize wheel peers abi-check gpu-check table clean
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 16
 
 $(VENV)/.installed: requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +23,7 @@ build: $(VENV)/.installed  ## compile what changed, in place
 test: build  ## the test suite
 	$(RUN) -m pytest -q --numprocesses auto
 
-test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor, each barrier gone
+test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor, Triton offline, each barrier gone
 	$(RUN) -m pytest -q -m slow
 
 test-barriers: build  ## whether tests notice each barrier of the CUDA kernels that is gone
@@ -35,7 +35,7 @@ test-large: build  ## the tests that need many gigabytes
 test-offline: build  ## compile every Triton kernel for sm_80, sm_90 and sm_100; registers and spills
 	$(RUN) -m pytest -q -rP -m slow tests/test_offline.py --numprocesses auto
 
-demo: build  ## count the coins in a photograph; pictures in build/demo
+demo: build  ## count the coins in a photograph; the picture in build/demo
 	$(RUN) examples/coins.py
 
 bench: build  ## time every operation against the peers that are installed

@@ -22,7 +22,7 @@ GATED_PAIRS = 1_000_000
 
 
 def rows() -> list[Row]:
-    """The canonical names, and the least speed-up that we ask of each."""
+    """The rows, and the least speed-up that we ask of each."""
     return [
         Row("IOU-8", partial(_pairs, "iou", 8, 8)),
         Row("IOU-100", partial(_pairs, "iou", 100, 100), {"torchvision": 25}),

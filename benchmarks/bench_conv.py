@@ -33,7 +33,7 @@ COLUMNS = {"64@56": (64, 56), "128@28": (128, 28), "256@14": (256, 14)}
 
 
 def rows() -> list[Row]:
-    """The canonical names; what is asked is issue 6's, of a family of rows each."""
+    """The rows; what is asked, is asked of a family of rows each."""
     rows = []
 
     def add(family: str, name: str, asked: float, make: Any) -> None:

@@ -23,7 +23,7 @@ TOLERANCE = 1e-2
 
 
 def rows() -> list[Row]:
-    """What is asked is issue 9's; with channels last torch's own norms and pooling leave less to win."""
+    """What is asked with channels first; with channels last torch's own norms and pooling leave less to win."""
     found = []
     for layout in LAYOUTS:
         for what, least in (("train", 1.07), ("eval", 1.15)):

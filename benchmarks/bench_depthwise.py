@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mobilenet import MobileNetV2
 from torch import Tensor, nn
 
 import visionops
 from benchmarks import roofs
 from benchmarks.row import Row, Workload
 from benchmarks.turns import Call
+from mobilenet import MobileNetV2
 from visionops.conv import reference
 from visionops.testing import compare
 
@@ -53,7 +53,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
 def rows() -> list[Row]:
-    """The canonical names; what is asked is issue 7's, of the blocks and of MobileNets' layers as families.
+    """The rows; what is asked, is asked of the blocks and of MobileNets' layers as families.
 
     Torch is asked as people write the block, its norms modules of their own, and again ("folded") with the norms folded
     into its convolutions as they are into ours.

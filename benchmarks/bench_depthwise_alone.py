@@ -28,7 +28,7 @@ LAYERS = {
 
 
 def rows() -> list[Row]:
-    """The canonical names; forward alone, and with both gradients."""
+    """The rows; forward alone, and with both gradients."""
     return [
         Row(f"DW-{name}-N8-{what}-{layout}", partial(_layer, what, layout, *layer))
         for name, layer in LAYERS.items()

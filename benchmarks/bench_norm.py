@@ -23,7 +23,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
 def rows() -> list[Row]:
-    """The canonical names, and the least speed-up that we ask of each."""
+    """The rows, and the least speed-up that we ask of each."""
     forward = {"NCHW": {"torch": 3.0, "torch.compile": 1.2}, "NHWC": {"torch": 2.5, "torch.compile": 1.2}}
     found = []
     for what in ("forward", "step", "eval"):

@@ -25,7 +25,7 @@ GATED_PLANES = 4  # of all, as many as the reference can compute in a moment
 
 
 def rows() -> list[Row]:
-    """The canonical names, and the least speed-up that we ask of each."""
+    """The rows, and the least speed-up that we ask of each."""
     stem, both = (16, 64, 112, 112), ("NCHW", "NHWC")
     asked = {"NCHW": (10.0, 1.5, 4.0), "NHWC": (1.2, 1.5, 4.0)}
     found = []

@@ -21,7 +21,7 @@ SIGMA = 2.0
 
 
 def rows() -> list[Row]:
-    """The canonical names; what is asked is the project's own aim."""
+    """The rows; what is asked is the project's own aim."""
     return [
         Row("SOFT-200", partial(_soft, 200, "gaussian"), serial=True),
         Row("SOFT-1k", partial(_soft, 1000, "gaussian"), {"OpenCV": 12.0}, serial=True),

@@ -30,7 +30,7 @@ class Draw(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """The canonical names, and the least speed-up that we ask of each; the gradient is of ones."""
+    """The rows, and the least speed-up that we ask of each; the gradient is of ones."""
     serial = partial(Row, serial=True)
     one = partial(_draw, 512, 256, levels=1)
     found = []

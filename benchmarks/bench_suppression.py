@@ -33,7 +33,7 @@ class Image(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """The canonical names, and the least speed-up that we ask of each; of nms on scattered boxes."""
+    """The rows, and the least speed-up that we ask of each; of nms on scattered boxes."""
     asked = {
         "NMS-1k-scattered": {"torchvision": 10.0},
         "NMS-10k-scattered": {"torchvision": 40.0, "OpenCV": 60.0},

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+PEER = "torchvision"
 BAR, BEHIND, LIMIT = "#2f6f9f", "#b5473c", "#222222"
 
 
-def speedups(run: dict[str, Any], path: Path, peer: str = "torchvision") -> bool:
-    """Draw the rows that were timed against the peer; False if there are none."""
+def speedups(run: dict[str, Any], path: Path) -> bool:
+    """Draw the rows that were timed against torchvision; False if there are none."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = [row for row in run["rows"] if "median" in row.get("peers", {}).get(peer, {})]
+    rows = [row for row in run["rows"] if "median" in row.get("peers", {}).get(PEER, {})]
     if not rows:
         return False
     names = [row["name"] for row in rows]
-    values = [row["peers"][peer]["median"] / row["ours"]["median"] for row in rows]
+    values = [row["peers"][PEER]["median"] / row["ours"]["median"] for row in rows]
     figure = Figure(figsize=(8, 1.2 + 0.24 * len(rows)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -36,7 +37,7 @@ def speedups(run: dict[str, Any], path: Path, peer: str = "torchvision") -> bool
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     machine = run["machine"]
-    axes.set_xlabel(f"times faster than {peer} {machine['peers'][peer]}, median")
+    axes.set_xlabel(f"times faster than {PEER} {machine['peers'][PEER]}, median")
     axes.set_title(f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}", fontsize=9, loc="left")
     figure.savefig(path)
     return True

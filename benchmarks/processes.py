@@ -21,9 +21,7 @@ def repeat(arguments: list[str], threads: int, times: int) -> tuple[list[Run], i
         with TemporaryDirectory() as directory:
             command = [sys.executable, "-m", "benchmarks", *arguments, f"--threads={threads}", f"--output={directory}"]
             worst = max(worst, subprocess.run(command, check=False).returncode)
-            written = Path(directory) / "results" / f"cpu-{threads}t.json"
-            if written.exists():
-                runs.append(json.loads(written.read_text()))
+            runs += [json.loads(path.read_text()) for path in Path(directory, "results").glob("*.json")]
     return runs, worst
 
 

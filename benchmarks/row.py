@@ -40,7 +40,7 @@ class Row:
     """One row of the table.
 
     Attributes:
-        name: Of the canonical suite.
+        name: Stays the same from run to run, so that figures of different days compare.
         make: Draws the inputs, when the row's turn comes.
         asked: The least speed-up asked over a peer: 4 threads, AVX-512, transparent huge pages.
         serial: Its peers use one thread, so that what is asked falls with fewer threads of ours.

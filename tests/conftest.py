@@ -1,4 +1,4 @@
-"""Records which operation ran on what: `pytest --record-ran-on` writes visionops/ran_on.json after a green run."""
+"""Records which operation ran on what: `pytest --record-ran-on` writes visionops/ran_on.json after a run."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from contract import DTYPES, cases_of, outputs, tensors, to_numpy
-from visionops import _native
+from visionops import _isa, _native
 from visionops._op import REGISTRY
 from visionops.testing import TOLERANCE, compare
 
-AVAILABLE = _native.ISAS[1 : _native.ISAS.index(_native.isa()) + 1]
+AVAILABLE = _isa.NAMES[1 : _isa.NAMES.index(_native.isa()) + 1]
 ROOT = Path(__file__).parent.parent
 
 
@@ -80,11 +80,10 @@ def _expected() -> dict[str, Any]:
     return results()
 
 
-def test_forcing_an_unknown_one_is_an_error() -> None:
+@pytest.mark.parametrize("code", ["import visionops; visionops.nms", "import visionops.numpy"])
+def test_forcing_an_unknown_one_is_an_error(code: str) -> None:
     env = os.environ | {"VISIONOPS_ISA": "v9"}
-    run = subprocess.run(
-        [sys.executable, "-c", "import visionops; visionops.nms"], env=env, capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert run.returncode != 0
     assert "VISIONOPS_ISA: expected one that this machine runs" in run.stderr
 

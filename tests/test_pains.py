@@ -1,4 +1,4 @@
-"""What users of other libraries suffer and not of this one: a test for each row, failing when its mend is undone."""
+"""What users of other libraries suffer and not of this one: a numbered test each, which fails if its mend is undone."""
 
 from __future__ import annotations
 

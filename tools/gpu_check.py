@@ -1,7 +1,7 @@
 """`make gpu-check`: build, tests, sanitizer and benchmarks on a machine with an NVIDIA GPU and no network.
 
-It needs nothing but a Python that holds torch, triton, torchvision, pytest, hypothesis, pybind11, cmake, ninja and
-rich, and nvcc. The steps run apart: each has its time, and one that fails or is refused does not stop the others.
+It needs nothing but a Python that holds torch, triton, torchvision, numpy, setuptools, pytest, pybind11, cmake, ninja
+and rich, and nvcc. The steps run apart: each has its time, and one that fails or is refused does not stop the others.
 """
 
 from __future__ import annotations

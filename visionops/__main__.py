@@ -7,8 +7,12 @@ import json
 import os
 import platform
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+if find_spec("torch") is None:
+    sys.exit("visionops: torch is not installed: of this library visionops.numpy alone runs here")
 
 import torch
 
@@ -38,8 +42,11 @@ def table() -> str:
 
 
 def replace_table(document: Path) -> None:
-    """Put the table in the place of the one that a document holds."""
-    document.write_text(re.sub(r"\| operation \|.*(?:\n\|.*)*", table(), document.read_text()))
+    """Put the table in the place of the one that a document holds; raise ValueError unless it holds one."""
+    text, count = re.subn(r"\| operation \|.*(?:\n\|.*)*", table(), document.read_text())
+    if count != 1:
+        raise ValueError(f"--into: expected a document with one table of operations, got {document} with {count}")
+    document.write_text(text)
 
 
 def report() -> str:

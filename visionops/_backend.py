@@ -23,7 +23,7 @@ class Backend:
     """One implementation of an operation.
 
     Attributes:
-        name: "native" for C++ and CUDA C++, "triton" for Triton, "aten" for torch's own.
+        name: "native" for C++ and CUDA C++, "triton" for Triton, "aten" for torch's own, "emulated" in tests.
         why_not: Why it cannot run an operation for a device type and dtype, or None. It sees nothing else, so that the
             choice is made once for each and holds under tracing.
     """

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-ISAS = ("base", "v2", "v3", "v4")
+from visionops import _isa
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -37,16 +38,11 @@ if emulation := os.environ.get("VISIONOPS_EMULATION"):
 
 
 def isa() -> str:
-    """The instruction set whose CPU kernels run: "v2", "v3", "v4" (x86-64 levels), or "base" elsewhere."""
+    """The instruction set whose CPU kernels run: "v2", "v3", "v4" (x86-64 levels), "base" elsewhere, or "none"."""
     if WHY_NOT_CPU is not None:
         return "none"
-    return ISAS[torch.ops.visionops.isa()]
+    return _isa.NAMES[torch.ops.visionops.isa()]
 
 
-def _check_forced_isa() -> None:
-    wanted = os.environ.get("VISIONOPS_ISA")
-    if wanted is not None and WHY_NOT_CPU is None and wanted != isa():
-        raise RuntimeError(f"VISIONOPS_ISA: expected one that this machine runs, at most {isa()}, got {wanted!r}")
-
-
-_check_forced_isa()
+if WHY_NOT_CPU is None:
+    _isa.check_forced(isa())

@@ -50,6 +50,16 @@ def vmap_leading(raw: Callable[..., Any], info: Any, in_dims: Sequence[int | Non
     return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
 
+def vmap_batches(raw: Callable[..., Any], info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+    """The batching rule of an operation on a batch, of tensors and results alike: batches are one larger batch."""
+    whole = batch_first(info, in_dims, args)
+    sizes = next(arg.shape[:2] for arg in whole if isinstance(arg, torch.Tensor))
+    outputs = raw(*(arg.flatten(0, 1) if isinstance(arg, torch.Tensor) else arg for arg in whole))
+    if isinstance(outputs, torch.Tensor):
+        return outputs.view(*sizes, *outputs.shape[1:]), 0
+    return tuple(output.view(*sizes, *output.shape[1:]) for output in outputs), (0,) * len(outputs)
+
+
 def vmap_one_by_one(raw: Callable[..., Any], info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
     """The batching rule of an operation that takes no further dimension: one example after the other."""
     if info.batch_size == 0:
@@ -254,7 +264,7 @@ def _has_cuda_kernel(qualified: str) -> bool:
     return hasattr(torch.ops.visionops, name) and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CUDA")
 
 
-_NUMBERS = frozenset({int, float, bool})
+_PLAIN = frozenset({int, float, bool})
 
 
 def needs_autograd(args: tuple[Any, ...]) -> bool:
@@ -267,6 +277,6 @@ def needs_autograd(args: tuple[Any, ...]) -> bool:
         for arg in args:
             # To ask for the attribute is quicker than to ask torch whether it is a tensor, but torch.compile asks it of
             # no number that may change from call to call.
-            if type(arg) not in _NUMBERS and getattr(arg, "requires_grad", False):
+            if type(arg) not in _PLAIN and getattr(arg, "requires_grad", False):
                 return True
     return False

@@ -15,7 +15,7 @@ Isa pick() {
                                                          : Isa::v2;
   const char* wanted = std::getenv("VISIONOPS_ISA");
   if (wanted == nullptr) return best;
-  // A name that this machine cannot run is left to the Python loader, which compares and raises.
+  // A name that this machine cannot run is left to Python, which compares and raises (visionops/_isa.py).
   if (std::strcmp(wanted, "v2") == 0) return Isa::v2;
   if (std::strcmp(wanted, "v3") == 0 && best >= Isa::v3) return Isa::v3;
   return best;

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mobilenet import MobileNetV2
 from torch import Tensor, nn
+
+from mobilenet import MobileNetV2
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from contract import Recorder
-from visionops import _native, conv2d
+from visionops import _isa, _native, conv2d
 from visionops._codes import ACTIVATIONS
 from visionops.conv import reference
 from visionops.nn import Conv2d
@@ -101,7 +101,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     assert all(torch.equal(result, results[0]) for result in results)
 
 
-@pytest.mark.parametrize("isa", _native.ISAS[1 : _native.ISAS.index(_native.isa()) + 1])
+@pytest.mark.parametrize("isa", _isa.NAMES[1 : _isa.NAMES.index(_native.isa()) + 1])
 def test_every_instruction_set(isa: str) -> None:
     code = (
         "import torch; from visionops.nn import Conv2d; torch.manual_seed(0)\n"

@@ -108,8 +108,12 @@ def test_the_input_as_its_own_residual() -> None:
 
 def test_what_autograd_forbids_is_an_error() -> None:
     x = torch.randn(2, 3, 4, 5, requires_grad=True)
-    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
-        fused_batch_norm_(x, None, None, None, None, True)
+    before, estimates = x.detach().clone(), (torch.zeros(3), torch.ones(3))
+    for leaf in (x, x.view(x.shape)):
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            fused_batch_norm_(leaf, None, None, *estimates, True)
+    assert torch.equal(x, before)
+    assert estimates[0].tolist() == [0] * 3
     needed = x.sigmoid()
     out = fused_batch_norm_(needed, None, None, None, None, True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

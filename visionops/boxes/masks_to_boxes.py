@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import NUMBERS, Op
+from visionops._op import NUMBERS, Op, vmap_batches
 
 
 def _fake(masks: Tensor) -> Tensor:
     return masks.new_empty((masks.shape[0], 4), dtype=torch.float32)
 
 
-def _vmap(raw: Any, info: Any, in_dims: tuple[int, ...], masks: Tensor) -> tuple[Tensor, int]:
-    batch = masks.movedim(in_dims[0], 0)
-    return raw(batch.flatten(0, 1)).unflatten(0, batch.shape[:2]), 0
-
-
-MASKS_TO_BOXES = Op("masks_to_boxes", fake=_fake, vmap=_vmap)
+MASKS_TO_BOXES = Op("masks_to_boxes", fake=_fake, vmap=vmap_batches)
 
 
 @MASKS_TO_BOXES.public

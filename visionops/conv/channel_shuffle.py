@@ -8,7 +8,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image
-from visionops._op import Gradient, Op, batch_first
+from visionops._op import Gradient, Op, vmap_batches
 from visionops.conv.window import image
 
 
@@ -25,12 +25,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return CHANNEL_SHUFFLE(grad, ctx.groups, backend=ctx.backend), None
 
 
-def _vmap(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
-    images, groups = batch_first(info, in_dims, args)
-    return raw(images.flatten(0, 1), groups).unflatten(0, images.shape[:2]), 0
-
-
-CHANNEL_SHUFFLE = Op("channel_shuffle", fake=_fake, vmap=_vmap, gradient=Gradient(_save, _backward))
+CHANNEL_SHUFFLE = Op("channel_shuffle", fake=_fake, vmap=vmap_batches, gradient=Gradient(_save, _backward))
 
 
 @CHANNEL_SHUFFLE.public

@@ -12,7 +12,7 @@ from visionops import _check
 from visionops._backend import ATEN, NATIVE, TRITON
 from visionops._codes import ACTIVATIONS
 from visionops._layout import empty_image, is_channels_last
-from visionops._op import FLOATING, ONCE, Gradient, Op, batch_first, needs_autograd
+from visionops._op import FLOATING, ONCE, Gradient, Op, batch_first, needs_autograd, vmap_batches
 from visionops.conv.window import positions
 
 # What torch.autocast casts for a convolution.
@@ -143,11 +143,6 @@ def _vmap_weight(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: An
     return out.unflatten(0, (info.batch_size, -1)), 0
 
 
-def _vmap_activation(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
-    grad, value, activation = batch_first(info, in_dims, args)
-    return raw(grad.flatten(0, 1), value.flatten(0, 1), activation).unflatten(0, value.shape[:2]), 0
-
-
 BACKENDS = (NATIVE, ATEN, TRITON)
 CONV2D = Op(
     "conv2d",
@@ -171,7 +166,7 @@ CONV2D_WEIGHT = Op(
     backends=BACKENDS,
 )
 ACTIVATION_BACKWARD = Op(
-    "activation_backward", fake=_fake_activation, vmap=_vmap_activation, gradient=ONCE, backends=BACKENDS
+    "activation_backward", fake=_fake_activation, vmap=vmap_batches, gradient=ONCE, backends=BACKENDS
 )
 
 

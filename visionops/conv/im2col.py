@@ -1,4 +1,4 @@
-"""The column matrix of an image, its adjoint, and convolution as a product with it."""
+"""The column matrix of an image and its adjoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import FLOATING, Gradient, Op, batch_first
+from visionops._op import FLOATING, Gradient, Op, vmap_batches
 from visionops.conv.window import image, positions, sides
 
 
@@ -50,14 +50,8 @@ def _col2im_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return IM2COL(grad, *ctx.rest, backend=ctx.backend), None, None, None, None, None
 
 
-def _vmap_batch(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
-    # A batch of batches is one larger batch.
-    tensor, *rest = batch_first(info, in_dims, args)
-    return raw(tensor.flatten(0, 1), *rest).unflatten(0, tensor.shape[:2]), 0
-
-
-IM2COL = Op("im2col", fake=_fake_im2col, vmap=_vmap_batch, gradient=Gradient(_save_im2col, _im2col_backward))
-COL2IM = Op("col2im", fake=_fake_col2im, vmap=_vmap_batch, gradient=Gradient(_save_col2im, _col2im_backward))
+IM2COL = Op("im2col", fake=_fake_im2col, vmap=vmap_batches, gradient=Gradient(_save_im2col, _im2col_backward))
+COL2IM = Op("col2im", fake=_fake_col2im, vmap=vmap_batches, gradient=Gradient(_save_col2im, _col2im_backward))
 
 
 @IM2COL.public

@@ -106,7 +106,7 @@ def conv2d_weight(
     launch(
         weight_kernel, (groups * y.taps * x.taps * blocks,),
         grad, input, out,
-        input.shape[0] * y.positions * x.positions, channels, filters, groups,
+        input.shape[0] * y.positions * x.positions, channels, filters,
         *astuple(y)[:6], *astuple(x)[:6], *grad.stride(), *input.stride(),
         COMPUTE=_compute(input.dtype), WIDEN=INTERPRETED, FILTERS=_FILTERS, CHANNELS=_CHANNELS, TERMS=_TERMS,
     )  # fmt: skip

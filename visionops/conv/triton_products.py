@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from visionops.conv.triton_activation import activated, slope
+from visionops._triton_activation import activated, slope
 
 
 @triton.jit
@@ -105,7 +105,7 @@ def depthwise_kernel(
 @triton.jit
 def weight_kernel(
     grad, image, out,
-    count, in_channels, out_channels, groups,
+    count, in_channels, out_channels,
     y_positions, height, y_first, y_step, y_taps, y_tap_step,
     x_positions, width, x_first, x_step, x_taps, x_tap_step,
     grad_b, grad_c, grad_h, grad_w,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from visionops.conv.triton_activation import activated
+from visionops._triton_activation import activated
 
 
 @triton.jit

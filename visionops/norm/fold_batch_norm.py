@@ -75,12 +75,16 @@ def fold_batch_norm(
 
 def check_channels(other_name: str, other: Tensor, dim: int, **channels: Tensor | None) -> None:
     """Raise unless all that are given are floating (C,), C being a dimension of another tensor, and on its device."""
-    expected = other.shape[dim]
+    expected, device = other.shape[dim], other.device
     for name, values in channels.items():
         if values is None:
             continue
-        _check.is_a(name, values, Tensor)
+        # As in `image` of the convolutions: a function is called only to say what is wrong.
+        if not isinstance(values, Tensor):
+            _check.is_a(name, values, Tensor)
         if values.shape != (expected,):
             raise ValueError(f"{name}: expected shape (C,) with C={expected}, got {_check.describe(values)}")
-        _check.dtype(name, values, FLOATING, "floating")
-        _check.same_device(name, values, other_name, other)
+        if values.dtype not in FLOATING:
+            _check.dtype(name, values, FLOATING, "floating")
+        if values.device != device:
+            _check.same_device(name, values, other_name, other)

@@ -162,6 +162,7 @@ def fused_batch_norm_(
         ValueError: as `fused_batch_norm`, or the input is not dense.
         TypeError: as `fused_batch_norm`.
         NotImplementedError: no backend runs here; the message says why.
+        RuntimeError: the input is a leaf that requires grad, or a view of one.
 
     Source: Rota Bulo et al., arXiv:1712.02616.
 
@@ -177,6 +178,10 @@ def fused_batch_norm_(
         raise ValueError(f"input: expected it dense in memory, got strides {input.stride()}")
     plain = bool(training), float(momentum), float(eps)
     if needs_autograd((input, weight, bias, residual)):
+        # autograd says so too, but only when the values are gone.
+        whole = input._base if input._is_view() and input._base is not None else input
+        if whole.is_leaf and whole.requires_grad:
+            raise RuntimeError("input: expected one that may be overwritten, got a leaf Variable that requires grad")
         if residual is input:  # whose values a gradient may need
             residual = input.clone()
         return _InPlace.apply(input, weight, bias, residual, *channels[2:], *plain, activation, backend)  # type: ignore[no-any-return, no-untyped-call]

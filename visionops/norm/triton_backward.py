@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from visionops.norm.triton_math import NONE, passed, slope
+from visionops._triton_activation import NONE, passed, slope
 from visionops.norm.triton_tiles import across, before_activation, bit_places, places
 
 

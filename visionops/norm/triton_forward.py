@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from visionops.norm.triton_math import activated, is_steep
+from visionops._triton_activation import activated, is_steep
 from visionops.norm.triton_tiles import across, before_activation, places, rounded
 
 

@@ -1,5 +1,7 @@
 """The operations on NumPy arrays, without torch: same names and arguments, `backend` and `padded` apart."""
 
+from visionops import _isa
+from visionops.numpy import _kernels
 from visionops.numpy._threads import get_num_threads, set_num_threads
 from visionops.numpy.boxes import (
     box_area,
@@ -16,6 +18,8 @@ from visionops.numpy.boxes import (
 )
 from visionops.numpy.roi import roi_align
 from visionops.numpy.suppression import batched_nms, fast_nms, mask_matrix_nms, matrix_nms, nms, soft_nms
+
+_isa.check_forced(_isa.NAMES[_kernels.isa()])
 
 __all__ = [
     "batched_nms",

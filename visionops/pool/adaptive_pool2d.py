@@ -10,9 +10,9 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image
-from visionops._op import Gradient, Op
+from visionops._op import Gradient, Op, vmap_batches
 from visionops.pool.max_unpool2d import MAX_UNPOOL2D_TAKEN
-from visionops.pool.window import as_batch, as_given, check_image, vmap_images
+from visionops.pool.window import as_batch, as_given, check_image
 
 Ints = list[int]
 # An integer for both axes, or (vertical, horizontal); None keeps an axis as it is.
@@ -64,21 +64,21 @@ def _backward_of_max_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ..
 
 # Two linear operations, each the other's adjoint; both take the size of what they return.
 ADAPTIVE_AVG_POOL2D = Op(
-    "adaptive_avg_pool2d", fake=_fake_avg, vmap=vmap_images, gradient=Gradient(_save_avg, _backward_avg)
+    "adaptive_avg_pool2d", fake=_fake_avg, vmap=vmap_batches, gradient=Gradient(_save_avg, _backward_avg)
 )
 ADAPTIVE_AVG_POOL2D_BACKWARD = Op(
     "adaptive_avg_pool2d_backward",
     fake=_fake_avg,
-    vmap=vmap_images,
+    vmap=vmap_batches,
     gradient=Gradient(_save_avg, _backward_of_backward),
 )
 ADAPTIVE_MAX_POOL2D = Op(
-    "adaptive_max_pool2d", fake=_fake_max, vmap=vmap_images, gradient=Gradient(_save_max, _backward_max)
+    "adaptive_max_pool2d", fake=_fake_max, vmap=vmap_batches, gradient=Gradient(_save_max, _backward_max)
 )
 ADAPTIVE_MAX_POOL2D_BACKWARD = Op(
     "adaptive_max_pool2d_backward",
     fake=_fake_max_backward,
-    vmap=vmap_images,
+    vmap=vmap_batches,
     gradient=Gradient(_save_indices, _backward_of_max_backward),
 )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image
-from visionops._op import Gradient, Op
+from visionops._op import Gradient, Op, vmap_batches
 from visionops.pool.window import (
     Pair,
     Window,
@@ -19,7 +19,6 @@ from visionops.pool.window import (
     check_fits,
     check_image,
     pooled_sizes,
-    vmap_images,
     window_of,
 )
 
@@ -59,11 +58,11 @@ def _backward_of_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 # Two linear operations, each the other's adjoint.
-AVG_POOL2D = Op("avg_pool2d", fake=_fake, vmap=vmap_images, gradient=Gradient(_save, _backward))
+AVG_POOL2D = Op("avg_pool2d", fake=_fake, vmap=vmap_batches, gradient=Gradient(_save, _backward))
 AVG_POOL2D_BACKWARD = Op(
     "avg_pool2d_backward",
     fake=_fake_backward,
-    vmap=vmap_images,
+    vmap=vmap_batches,
     gradient=Gradient(_save_backward, _backward_of_backward),
 )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image
-from visionops._op import Gradient, Op, needs_autograd
+from visionops._op import Gradient, Op, needs_autograd, vmap_batches
 from visionops.pool.window import (
     Pair,
     Window,
@@ -20,7 +20,6 @@ from visionops.pool.window import (
     check_fits,
     check_image,
     pooled_sizes,
-    vmap_images,
     window_of,
 )
 
@@ -75,21 +74,21 @@ def _backward_of_taken(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 # Values alone, where nobody will ask for a gradient.
-MAX_POOL2D = Op("max_pool2d", fake=_fake, vmap=vmap_images)
+MAX_POOL2D = Op("max_pool2d", fake=_fake, vmap=vmap_batches)
 MAX_POOL2D_WITH_OFFSETS = Op(
-    "max_pool2d_with_offsets", fake=_fake_with_offsets, vmap=vmap_images, gradient=Gradient(_save, _backward)
+    "max_pool2d_with_offsets", fake=_fake_with_offsets, vmap=vmap_batches, gradient=Gradient(_save, _backward)
 )
 # Two linear operations, each the other's adjoint: to send to the taps that offsets name, and to take from there.
 MAX_POOL2D_BACKWARD = Op(
     "max_pool2d_backward",
     fake=_fake_backward,
-    vmap=vmap_images,
+    vmap=vmap_batches,
     gradient=Gradient(_save_linear, _backward_of_backward),
 )
 MAX_POOL2D_TAKEN = Op(
-    "max_pool2d_taken", fake=_fake_taken, vmap=vmap_images, gradient=Gradient(_save_linear, _backward_of_taken)
+    "max_pool2d_taken", fake=_fake_taken, vmap=vmap_batches, gradient=Gradient(_save_linear, _backward_of_taken)
 )
-MAX_POOL2D_INDICES = Op("max_pool2d_indices", fake=_fake_indices, vmap=vmap_images)
+MAX_POOL2D_INDICES = Op("max_pool2d_indices", fake=_fake_indices, vmap=vmap_batches)
 
 
 @MAX_POOL2D_WITH_OFFSETS.public

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from visionops import _check
 from visionops._layout import empty_image
-from visionops._op import Gradient, Op
-from visionops.pool.window import Pair, as_batch, as_given, check_image, vmap_images, window_of
+from visionops._op import Gradient, Op, vmap_batches
+from visionops.pool.window import Pair, as_batch, as_given, check_image, window_of
 
 Ints = list[int]
 
@@ -42,9 +42,9 @@ def _backward_of_taken(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 # With `adds`, values of one index are summed: then each of the two is the other's adjoint.
-MAX_UNPOOL2D = Op("max_unpool2d", fake=_fake, vmap=vmap_images, gradient=Gradient(_save, _backward))
+MAX_UNPOOL2D = Op("max_unpool2d", fake=_fake, vmap=vmap_batches, gradient=Gradient(_save, _backward))
 MAX_UNPOOL2D_TAKEN = Op(
-    "max_unpool2d_taken", fake=_fake_taken, vmap=vmap_images, gradient=Gradient(_save_taken, _backward_of_taken)
+    "max_unpool2d_taken", fake=_fake_taken, vmap=vmap_batches, gradient=Gradient(_save_taken, _backward_of_taken)
 )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from visionops import _check
-from visionops._op import FLOATING, batch_first
+from visionops._op import FLOATING
 
 # An integer for both axes, or (vertical, horizontal).
 Pair = int | Sequence[int]
@@ -91,17 +90,3 @@ def as_batch(image: Tensor) -> Tensor:
 def as_given(result: Tensor, image: Tensor) -> Tensor:
     """The result over `as_batch(image)` with as many dimensions as the image."""
     return result if image.ndim == 4 else result.squeeze(0)
-
-
-def vmap_images(raw: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-    """The batching rule of an operation on (B, C, H, W): a batch of batches is one larger batch."""
-    tensors = batch_first(info, in_dims, args)
-    images = [t.flatten(0, 1) if isinstance(t, Tensor) else t for t in tensors]
-    results = raw(*images)
-
-    def unfold(result: Tensor) -> Tensor:
-        return result.reshape(info.batch_size, result.shape[0] // info.batch_size, *result.shape[1:])
-
-    if isinstance(results, tuple):
-        return tuple(unfold(r) for r in results), (0,) * len(results)
-    return unfold(results), 0

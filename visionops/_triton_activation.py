@@ -1,4 +1,4 @@
-"""The activations for Triton: csrc/norm/activation.h once more, by their numbers in ACTIVATIONS."""
+"""The activations for Triton: csrc/common/activation.h once more, by their numbers in ACTIVATIONS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _normal_below(x):
 
 @triton.jit
 def activated(x, ACTIVATION: tl.constexpr):
-    """The value of an activation."""
+    """The value of an activation; comparisons are written so that a NaN goes through."""
     if ACTIVATION == RELU:
         x = tl.where(x < 0, 0.0, x)
     elif ACTIVATION == LEAKY_RELU:
@@ -65,12 +65,18 @@ def passed(grad, steep, ACTIVATION: tl.constexpr):
 
 @triton.jit
 def slope(x, ACTIVATION: tl.constexpr):
-    """The derivative where it is not one of two values; at hardswish's kinks it is torch's."""
-    if ACTIVATION == SILU:
+    """The derivative; at a kink it is torch's."""
+    if ACTIVATION == NONE:
+        value = tl.zeros_like(x) + 1
+    elif ACTIVATION == LEAKY_RELU:
+        value = tl.where(is_steep(x, ACTIVATION), 1.0, 0.01)
+    elif ACTIVATION == SILU:
         s = _sigmoid(x)
         value = s * (1 + x * (1 - s))
     elif ACTIVATION == HARDSWISH:
         value = tl.where(x <= -3, 0.0, tl.where(x < 3, x / 3 + 0.5, 1.0))
-    else:
+    elif ACTIVATION == GELU:
         value = _normal_below(x) + x * tl.exp(-0.5 * x * x) * 0.39894228040143267794
+    else:
+        value = tl.where(is_steep(x, ACTIVATION), 1.0, 0.0)
     return value
