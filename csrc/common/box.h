@@ -26,8 +26,8 @@ VISIONOPS_HD inline T larger(T a, T b) {
 /// Length of [low, high]: 0 if inverted, NaN if either end is. `offset` is 1 where high names the last pixel inside.
 template <class T>
 VISIONOPS_HD inline T side(T low, T high, T offset) {
-  // Not T(0): the maximum with a constant becomes a comparison and a masked move in GCC 12.
-  return larger(offset - offset, (high - low) + offset);
+  const T length = (high - low) + offset;
+  return length < 0 ? T(0) : length;
 }
 
 template <class T>
@@ -37,7 +37,11 @@ VISIONOPS_HD inline T area(const Box<T>& box, T offset) {
 
 template <class T>
 VISIONOPS_HD inline T intersection(const Box<T>& a, const Box<T>& b, T offset) {
-  return side(larger(a.x1, b.x1), smaller(a.x2, b.x2), offset) * side(larger(a.y1, b.y1), smaller(a.y2, b.y2), offset);
+  // As side(), but by a maximum, which with a constant 0 GCC 12 makes a comparison and a masked move.
+  const T zero = offset - offset;
+  const T width = larger(zero, (smaller(a.x2, b.x2) - larger(a.x1, b.x1)) + offset);
+  const T height = larger(zero, (smaller(a.y2, b.y2) - larger(a.y1, b.y1)) + offset);
+  return width * height;
 }
 
 /// numerator / denominator, 0 where that is not finite: empty, infinite and NaN boxes overlap nothing.
