@@ -311,3 +311,16 @@ def test_batches_are_counted_where_they_are_tracked() -> None:
             norm.track_running_stats = tracks
             norm(IMAGES.float() + i)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_norm_that_moved_is_not_passed_by_another() -> None:
+    def forward(net: Net, x: Tensor) -> Tensor:
+        first = net.bn(net.conv(x * 3))
+        second = net.bn(net.conv(x))
+        return F.relu(second + F.relu(first + net.conv(x * 2)))
+
+    theirs = Net(forward)
+    ours = copy.deepcopy(theirs)
+    convert(ours)
+    for _ in range(2):
+        assert_same(ours, theirs, IMAGES)

@@ -6,7 +6,6 @@ import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from torch import fx, nn
@@ -16,9 +15,10 @@ from visionops._op import FLOATING
 from visionops.nn.conv2d import Conv2d
 from visionops.nn.forwards import UnfollowableError, check_forward
 from visionops.nn.norm import BatchNorm2d
-from visionops.nn.patterns import Network, fuse, is_patched, is_unread, takes_in
+from visionops.nn.patterns import Network, fuse, holder, is_unread
 from visionops.nn.pool import AvgPool2d, MaxPool2d
 from visionops.nn.rewritten import is_rewritten, rewrite
+from visionops.nn.steps import is_patched, takes_in
 
 # A module of the first class becomes one of the second, which has its attributes, parameters and hooks and all.
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
@@ -59,9 +59,9 @@ def convert(model: nn.Module) -> Conversion:
     - Of a network that is in eval mode as a whole, every `torch.nn.Conv2d` becomes a `visionops.nn.Conv2d` and is
       packed, as its `prepack` says: 3 x 3 filters take their memory two to three times, and the weights are not to
       change. Where a norm follows a convolution and no addition follows it, the convolution takes the norm into its
-      weights, and the norm is gone: such a network is for inference, and other methods that read the convolution find
-      what it has become. Neither may be used elsewhere, nor stand where a forward that was not read may call the parts
-      of a Sequential one by one. The activation that follows is done in the
+      weights, and the norm is gone: such a network is for inference, and methods other than forward that read the
+      convolution find what it has become. Nothing is folded that is used elsewhere as well, or that a forward which
+      could not be read may call by itself, such as a part of a Sequential. The activation that follows is done in the
       convolution's pass. Where an addition follows the norm, what the convolution returned is overwritten, unless a
       gradient is asked for.
 
@@ -214,8 +214,7 @@ def modules_used(module: nn.Module, graph: fx.Graph) -> Iterator[nn.Module]:
         if node.op == "call_module":
             yield module.get_submodule(str(node.target))
         if node.op == "get_attr":
-            value = attrgetter(str(node.target))(module)
-            yield value if isinstance(value, nn.Module) else module.get_submodule(str(node.target).rpartition(".")[0])
+            yield holder(module, node)
 
 
 def _within_reach(module: nn.Module) -> Iterator[nn.Module]:

@@ -9,33 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
+from torch import fx, nn
 
-from visionops._op import needs_autograd
 from visionops.nn.conv2d import Conv2d
 from visionops.nn.norm import BatchNorm2d
 from visionops.nn.rewritten import is_rewritten
+from visionops.nn.steps import (
+    FUNCTIONS,
+    is_patched,
+    is_watched,
+    name_of,
+    takes_in,
+    with_activation,
+    with_residual,
+    with_residual_in_place,
+)
 from visionops.norm import fold_batch_norm
 
-FUNCTIONS: dict[str | None, Any] = {
-    None: lambda x: x,
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "relu6": F.relu6,
-    "silu": F.silu,
-    "hardswish": F.hardswish,
-    "gelu": F.gelu,
-}
-_MODULES: dict[type[nn.Module], str] = {
-    nn.ReLU: "relu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.ReLU6: "relu6",
-    nn.SiLU: "silu",
-    nn.Hardswish: "hardswish",
-    nn.GELU: "gelu",
-}
 _CALLED = {function: name for name, function in FUNCTIONS.items() if name} | {torch.relu: "relu"}
 _METHODS = {"relu": "relu", "relu_": "relu"}
 _AUGMENTED = (operator.iadd, "add_")
@@ -56,16 +46,6 @@ class Network:
     graphs: Mapping[nn.Module, fx.Graph]
     uses: Counter[nn.Module]
     infers: bool
-
-
-def takes_in(module: nn.Module) -> bool:
-    """Whether it has a pass of its own that could do what follows."""
-    return type(module) in (BatchNorm2d, Conv2d) and module.activation is None
-
-
-def is_patched(module: nn.Module) -> bool:
-    """Whether this one object computes by other functions than its class."""
-    return "forward" in vars(module) or "_conv_forward" in vars(module)
 
 
 def is_unread(module: nn.Module) -> bool:
@@ -91,10 +71,10 @@ def fuse(module: nn.Module, graph: fx.Graph, network: Network) -> dict[int, str]
         last = addition or node
         activated = _only_user(last)
         name = None if activated is None else _activation(module, activated)
-        if activated is not None and name is not None and _may_move(module, called, last, activated, network):
-            last = activated
-        else:
+        if activated is not None and addition is not None and not _may_move(module, called, last, activated, network):
             name = None
+        if activated is not None and name is not None:
+            last = activated
         if last is node:
             continue
         with graph.inserting_before(last if addition else node):
@@ -121,81 +101,13 @@ def fuse(module: nn.Module, graph: fx.Graph, network: Network) -> dict[int, str]
     return done
 
 
-def with_activation(module: BatchNorm2d | Conv2d, input: Tensor, activation: nn.Module | str) -> Tensor:
-    """What a norm or a convolution and the activation after it do, in one pass unless one has changed since."""
-    is_known, name = _known(activation)
-    if is_known and takes_in(module) and not _is_watched(module):
-        return module.activated(input, name)
-    return _activated(module(input), activation)
-
-
-def with_residual(
-    norm: BatchNorm2d,
-    input: Tensor,
-    other: Any,
-    activation: nn.Module | str | None,
-    *,
-    augmented: bool = False,
-    in_place: bool = False,
-) -> Tensor:
-    """What a norm, an addition and an activation do: in one pass unless the addition broadcasts the input.
-
-    `augmented` says that it was a += b; `in_place`, that the input may be overwritten.
-    """
-    is_alike = isinstance(other, Tensor) and other.shape == input.shape and other.dtype == input.dtype
-    is_known, name = _known(activation)
-    if is_alike and is_known and takes_in(norm) and not _is_watched(norm):
-        return norm.normalised(input, other, name, in_place=in_place)
-    value = norm(input)
-    return _activated(value.add_(other) if augmented else value + other, activation)
-
-
-def with_residual_in_place(
-    norm: BatchNorm2d,
-    input: Tensor,
-    other: Any,
-    convolution: nn.Module,
-    activation: nn.Module | str | None,
-    *,
-    augmented: bool = False,
-) -> Tensor:
-    """The same over what the convolution before it has made, where no gradient is asked for and nobody sees it."""
-    in_place = (
-        type(convolution) is Conv2d
-        and not _is_watched(convolution)
-        and input.device.type == "cpu"
-        and takes_in(norm)
-        and not needs_autograd((input, norm.weight, norm.bias, other))
-    )
-    return with_residual(norm, input, other, activation, augmented=augmented, in_place=in_place)
-
-
-def _known(activation: nn.Module | str | None) -> tuple[bool, str | None]:
-    """Whether norms and convolutions know an activation, and by what name."""
-    if not isinstance(activation, nn.Module):
-        return True, activation
-    name = _name_of(activation)
-    return name is not None, name
-
-
-def _activated(value: Tensor, activation: nn.Module | str | None) -> Tensor:
-    function = activation if isinstance(activation, nn.Module) else FUNCTIONS[activation]
-    return function(value)  # type: ignore[no-any-return]
-
-
 def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
     return module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _is_plain(module: nn.Module, node: fx.Node) -> bool:
     """Whether it is called with one input, and does with it what its class does."""
-    return len(node.args) == 1 and not node.kwargs and not _is_watched(module)
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether others see its calls or make them: hooks, of all modules too, or a forward of its own."""
-    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(own) or is_patched(module) or bool(_has_any_global_hook())  # type: ignore[no-untyped-call]
+    return len(node.args) == 1 and not node.kwargs and not is_watched(module)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
@@ -230,10 +142,14 @@ def _touched(module: nn.Module, node: fx.Node) -> set[nn.Module]:
     """The modules that a step calls, or whose parameters and buffers it is given."""
     called = _called(module, node)
     found = set() if called is None else set(called.modules())
-    for given in (node, *node.all_input_nodes):
-        if given.op == "get_attr":
-            found.add(module.get_submodule(str(given.target).rpartition(".")[0]))
-    return found
+    return found.union(holder(module, given) for given in (node, *node.all_input_nodes) if given.op == "get_attr")
+
+
+def holder(module: nn.Module, node: fx.Node) -> nn.Module:
+    """The module that a step gets, or whose parameter or buffer."""
+    path = str(node.target)
+    value = operator.attrgetter(path)(module)
+    return value if isinstance(value, nn.Module) else module.get_submodule(path.rpartition(".")[0])
 
 
 def _may_write(module: nn.Module, node: fx.Node, network: Network) -> bool:
@@ -260,18 +176,7 @@ def _activation(module: nn.Module, node: fx.Node) -> str | None:
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     called = _called(module, node)
-    return None if called is None else _name_of(called)
-
-
-def _name_of(module: nn.Module) -> str | None:
-    """The name of the activation that a module is, unless somebody watches it."""
-    if (
-        _is_watched(module)
-        or (isinstance(module, nn.LeakyReLU) and module.negative_slope != 0.01)
-        or (isinstance(module, nn.GELU) and module.approximate != "none")
-    ):
-        return None
-    return _MODULES.get(type(module))
+    return None if called is None else name_of(called)
 
 
 def _follows_convolution(module: nn.Module, node: fx.Node) -> bool:
