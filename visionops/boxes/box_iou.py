@@ -64,7 +64,8 @@ def box_iou(
 
     Args:
         boxes1: (..., N, 4) xyxy in pixels, floating or integer.
-        boxes2: (..., M, 4) xyxy in pixels; leading sizes broadcast with those of boxes1, dtypes are promoted.
+        boxes2: (..., M, 4) xyxy in pixels; leading sizes broadcast with those of boxes1, dtypes are promoted, integers
+            without being rounded to a narrow one.
         mode: "iou", "giou", "diou", "ciou" or "iof".
         aligned: Pair box i with box i (N == M) instead of all with all.
         pixel_offset: 1 if x2 and y2 name the last pixel inside the box, as in the classic inclusive convention.

@@ -2,7 +2,7 @@
 
 Float64 arrays are rounded to the dtype under test; integer and bool arrays are passed as they are. The reference works
 in float64 and a kernel may work in float32, so no case has a pair of boxes whose areas overflow or vanish in float32
-alone and would count there: such boxes meet only partners with which both arithmetic give the same.
+alone and would count there: such boxes meet only partners with which both ways of computing give the same.
 """
 
 from collections.abc import Iterable
