@@ -228,3 +228,7 @@ def test_gradients_are_the_same_bits_in_every_run_and_way() -> None:
                 grad.flatten(2).flatten(0, 1)[plane].numpy(),
             )
         assert torch.equal(got.flatten(2), wanted)
+
+
+def test_vmap_over_no_batches() -> None:
+    assert torch.vmap(lambda x: max_pool2d(x, 3))(torch.empty(0, 2, 3, 9, 9)).shape == (0, 2, 3, 3, 3)
