@@ -11,9 +11,10 @@ EMULATION := $(CURDIR)/build/emulation/libvisionops_emulated.so
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 16
 
+# Else pip compiles all of torch's Python, most of which nobody imports, and takes twice as long.
 $(VENV)/.installed: requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
@@ -23,7 +24,7 @@ build: $(VENV)/.installed  ## compile what changed, in place
 test: build  ## the test suite
 	$(RUN) -m pytest -q --numprocesses auto
 
-test-slow: build  ## the tests that take minutes: inductor, export, AOTInductor, Triton offline, each barrier gone
+test-slow: build  ## the tests that take minutes: inductor, export, Triton offline, each barrier gone, all dtypes interpreted
 	$(RUN) -m pytest -q -m slow
 
 test-barriers: build  ## whether tests notice each barrier of the CUDA kernels that is gone
@@ -60,7 +61,7 @@ wheel: $(VENV)/.installed  ## build the wheel into dist/
 
 $(PEERS)/.installed: requirements-peers.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --requirement requirements-peers.txt
+	$(PEERS)/bin/pip install --quiet --no-compile --requirement requirements-peers.txt
 	touch $@
 
 peers: $(PEERS)/.installed wheel  ## a second environment with torchvision, OpenCV and this library's wheel; benchmarks there

@@ -32,9 +32,9 @@ if EMULATION.exists():
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
     if find_spec("triton"):
-        from interpreted import search_once
+        from interpreted import quicken
 
-        search_once()
+        quicken()
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import visionops
-from visionops._backend import EMULATED, Backend
+from visionops._backend import EMULATED, TRITON, Backend
 from visionops._op import REGISTRY, Public
 from visionops.testing import Case
 
@@ -39,13 +39,17 @@ class Target:
         return self.backend.why_not(self.public.op, self.device, torch.float32)
 
     @property
+    def is_interpreted(self) -> bool:
+        """Whether each of its calls takes milliseconds at least."""
+        return self.backend is TRITON and self.device == "cpu"
+
+    @property
     def ran_on(self) -> tuple[str, str, str]:
         """What to record of a test that passed: operation, the table's column, and where it ran."""
         name = self.public.function.__name__
         if self.backend is EMULATED:
             return name, "native", "cuda emulated"
-        interpreted = self.backend.name == "triton" and self.device == "cpu"
-        return name, self.backend.name, "interpreter" if interpreted else self.device
+        return name, self.backend.name, "interpreter" if self.is_interpreted else self.device
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.public.function(*args, **kwargs, backend=self.backend.name)
@@ -59,12 +63,13 @@ TARGETS = [
 ]
 
 
-def targets(*, differentiable: bool = False, without: tuple[str, ...] = ()) -> list[Any]:
+def targets(*, differentiable: bool = False, emulated: bool = True, without: tuple[str, ...] = ()) -> list[Any]:
     """Parameters for pytest: every target, skipped with its own reason where it cannot run."""
     return [
         pytest.param(target, id=str(target), marks=pytest.mark.skip(target.why_not) if target.why_not else ())
         for target in TARGETS
         if not (differentiable and not target.public.op.differentiable)
+        and (emulated or target.backend is not EMULATED)
         and target.public.function.__name__ not in without
     ]
 

@@ -1,6 +1,7 @@
-"""Triton's interpreter made quicker: it searches its language for what to replace in every call within a kernel.
+"""Triton's interpreter made quicker: what it does anew at every call within a kernel, and always with one result.
 
-What it finds is always the same, and to search takes longer than most of the functions that are called.
+It replaces functions of its language in every function that a kernel calls, which it searches for them, and it
+describes the shape of every block by objects of its own for each dimension.
 """
 
 from __future__ import annotations
@@ -25,6 +26,60 @@ def _patch_builtin(package: Any, *rest: Any) -> None:
             interpreter._patch_attr(package, name, member, *rest)
 
 
-def search_once() -> None:
-    """From now on the interpreter replaces what it found at first."""
+@cache
+def _languages(function: Any) -> list[Any]:
+    return [value for value in function.__globals__.values() if value is tl or value is tl.core]
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Of a function within a kernel, whose launch has mostly replaced what it uses."""
+    if any(tl.core.is_builtin(language.load) for language in _languages(self.fn)):
+        interpreter._patch_lang(self.fn)
+    try:
+        return self.rewrite()(*args, **kwargs)
+    except Exception as error:
+        raise interpreter.InterpreterError(repr(error)) from error
+
+
+_init_block, _init_tensor = tl.core.block_type.__init__, tl.core.tensor.__init__
+# By sizes: a block's shape, the number of its elements and its name without theirs; a tensor's shape and number.
+_BLOCKS: dict[tuple[int, ...], tuple[Any, int, str]] = {}
+_TENSORS: dict[tuple[int, ...], tuple[Any, Any]] = {}
+
+
+def _init_block_once(self: Any, element_ty: Any, shape: Any) -> None:
+    sizes = tuple(size.value if isinstance(size, tl.constexpr) else size for size in shape)
+    if sizes not in _BLOCKS:
+        _init_block(self, element_ty, shape)
+        _BLOCKS[sizes] = self.shape, self.numel, str(self.shape)
+    self.element_ty = element_ty
+    self.shape, self.numel, name = _BLOCKS[sizes]
+    self.name = f"<{name}, {element_ty}>"
+
+
+def _init_tensor_once(self: Any, handle: Any, type: Any) -> None:
+    sizes = tuple(type.shape.values) if type.is_block() else ()
+    if sizes not in _TENSORS:
+        _init_tensor(self, handle, type)
+        _TENSORS[sizes] = self.shape, self.numel
+    self.handle, self.type, self.dtype = handle, type, type.scalar
+    self.shape, self.numel = _TENSORS[sizes]
+
+
+_equal = tl.core.tuple.__eq__
+
+
+def _equal_sizes(self: Any, other: Any) -> Any:
+    others = other.values if isinstance(other, tl.core.tuple) else other
+    if isinstance(others, list) and all(type(size) is int for size in (*self.values, *others)):
+        return tl.constexpr(self.values == others)
+    return _equal(self, other)
+
+
+def quicken() -> None:
+    """From now on the interpreter keeps what it found at first."""
     interpreter._patch_builtin = _patch_builtin
+    interpreter.InterpretedFunction.__call__ = _call
+    tl.core.block_type.__init__ = _init_block_once
+    tl.core.tensor.__init__ = _init_tensor_once
+    tl.core.tuple.__eq__ = _equal_sizes

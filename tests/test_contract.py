@@ -24,7 +24,7 @@ from contract import (
     tensors,
     to_numpy,
 )
-from visionops._backend import EMULATED, INTERPRETED, NATIVE, TRITON
+from visionops._backend import EMULATED, NATIVE
 from visionops.testing import Case, compare
 
 # Operations whose gradient is by definition not that of their value; their rooms test it.
@@ -65,8 +65,16 @@ SIZED_BY_VALUES = {
 # Of the order in which an emulated GPU runs blocks and threads: a case meets all of them in its four dtypes.
 SEEDS = (0, 1, 2)
 
+# Where every call is interpreted, a case meets one wide and one narrow dtype, by turns; the slow tests have the others.
 AGREEMENTS = [
-    pytest.param(target, SEEDS[(i + j) % len(SEEDS)], dtype, case, id=f"{target}-{dtype}-{case.name}")
+    pytest.param(
+        target,
+        SEEDS[(i + j) % len(SEEDS)],
+        dtype,
+        case,
+        id=f"{target}-{dtype}-{case.name}",
+        marks=pytest.mark.slow if target.is_interpreted and has_floats(case) and (i + j) % 2 else (),
+    )
     for target in TARGETS
     if target.why_not is None
     for i, case in enumerate(cases_of(target.public))
@@ -120,7 +128,8 @@ def test_opcheck(target: Target) -> None:
 # What torch.compile warns of in itself.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-@pytest.mark.parametrize("target", targets())
+# What is traced for the emulated GPU is what is traced for the native backend.
+@pytest.mark.parametrize("target", targets(emulated=False))
 def test_compiles_in_one_graph(target: Target, dynamic: bool) -> None:
     # Where sizes are dynamic, numbers among the arguments are as well.
     args, kwargs = _smooth_call(target)
@@ -203,7 +212,7 @@ def test_gradcheck(target: Target) -> None:
     value, inputs = _value_and_inputs(target)
     inputs = tuple(t.clone().requires_grad_() for t in inputs)
     # Along one drawn direction, where every call is interpreted.
-    fast = target.backend is TRITON and INTERPRETED
+    fast = target.is_interpreted
     assert torch.autograd.gradcheck(value, inputs, fast_mode=fast)
     (first,) = torch.autograd.grad((value(*inputs) ** 2).sum(), inputs[0], create_graph=True)
     if target.public.function.__name__ in TWICE:

@@ -56,7 +56,7 @@ def results() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("isa", AVAILABLE)
+@pytest.mark.parametrize("isa", AVAILABLE[:-1])  # the last one is in use
 def test_same_results(isa: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import numpy as np, test_isa\n"
