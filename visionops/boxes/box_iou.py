@@ -38,6 +38,17 @@ BOX_IOU_BACKWARD = Op("box_iou_backward", fake=_fake_backward, vmap=vmap_leading
 BOX_IOU = Op("box_iou", fake=_fake, vmap=vmap_leading, gradient=Gradient(_save, _backward), backends=BACKENDS)
 
 
+def _check_boxes(name: str, boxes: Any) -> None:
+    # Of a hundred boxes the checks take as long as the kernel: a function is called only to say what is wrong.
+    if not isinstance(boxes, Tensor):
+        _check.is_a(name, boxes, Tensor)
+    shape = boxes.shape
+    if len(shape) < 2 or shape[-1] != 4:
+        _check.columns(name, boxes, 4, "(..., N, 4)", min_ndim=2)
+    if boxes.dtype not in NUMBERS:
+        _check.dtype(name, boxes, NUMBERS, "floating or integer")
+
+
 @BOX_IOU.public
 def box_iou(
     boxes1: Tensor,
@@ -85,13 +96,14 @@ def box_iou(
     >>> box_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [0, 0, 2, 2]]))
     tensor([[0.3333, 1.0000]])
     """
-    for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
-        _check.is_a(name, boxes, Tensor)
-        _check.columns(name, boxes, 4, "(..., N, 4)", min_ndim=2)
-        _check.dtype(name, boxes, NUMBERS, "floating or integer")
-    _check.same_device("boxes2", boxes2, "boxes1", boxes1)
-    _check.one_of("mode", mode, IOU_MODES)
-    _check.one_of("pixel_offset", pixel_offset, (0, 1))
+    _check_boxes("boxes1", boxes1)
+    _check_boxes("boxes2", boxes2)
+    if boxes1.device != boxes2.device:
+        _check.same_device("boxes2", boxes2, "boxes1", boxes1)
+    if type(mode) is not str or mode not in IOU_MODES:
+        _check.one_of("mode", mode, IOU_MODES)
+    if type(pixel_offset) is not int or pixel_offset not in (0, 1):
+        _check.one_of("pixel_offset", pixel_offset, (0, 1))
     narrow = None
     if boxes1.dtype != boxes2.dtype:
         dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
