@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # The CUDA kernels on an emulated GPU: built and loaded where this names the library.
 EMULATION := $(CURDIR)/build/emulation/libvisionops_emulated.so
 
-.PHONY: help build test test-slow test-barriers test-large test-offline demo bench lint sanitize wheel peers abi-check gpu-check table clean
+.PHONY: help build test test-slow test-barriers test-dtypes test-large test-offline demo bench lint sanitize wheel peers abi-check gpu-check table clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 16
@@ -29,6 +29,9 @@ test-slow: build  ## the tests that take minutes: inductor, export, Triton offli
 
 test-barriers: build  ## whether tests notice each barrier of the CUDA kernels that is gone
 	$(RUN) -m pytest -q -m slow tests/roi/test_emulated.py tests/suppression/test_emulated.py --numprocesses auto
+
+test-dtypes: build  ## agreement with the reference in the dtypes that `make test` leaves out where Triton is interpreted
+	$(RUN) -m pytest -q -m slow tests/test_contract.py --numprocesses auto
 
 test-large: build  ## the tests that need many gigabytes
 	$(RUN) -m pytest -q -m large

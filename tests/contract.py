@@ -40,7 +40,7 @@ class Target:
 
     @property
     def is_interpreted(self) -> bool:
-        """Whether each of its calls takes milliseconds at least."""
+        """Whether Triton's interpreter runs it, in milliseconds a call at least."""
         return self.backend is TRITON and self.device == "cpu"
 
     @property

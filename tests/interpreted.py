@@ -31,14 +31,13 @@ def _languages(function: Any) -> list[Any]:
     return [value for value in function.__globals__.values() if value is tl or value is tl.core]
 
 
-def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Of a function within a kernel, whose launch has mostly replaced what it uses."""
-    if any(tl.core.is_builtin(language.load) for language in _languages(self.fn)):
-        interpreter._patch_lang(self.fn)
-    try:
-        return self.rewrite()(*args, **kwargs)
-    except Exception as error:
-        raise interpreter.InterpreterError(repr(error)) from error
+_patch_lang = interpreter._patch_lang
+
+
+def _patch_lang_once(function: Any) -> Any:
+    """Nothing to replace, nor to restore, for a function within a kernel whose launch has done it."""
+    is_replaced = not any(tl.core.is_builtin(language.load) for language in _languages(function))
+    return interpreter._LangPatchScope() if is_replaced else _patch_lang(function)
 
 
 _init_block, _init_tensor = tl.core.block_type.__init__, tl.core.tensor.__init__
@@ -79,7 +78,7 @@ def _equal_sizes(self: Any, other: Any) -> Any:
 def quicken() -> None:
     """From now on the interpreter keeps what it found at first."""
     interpreter._patch_builtin = _patch_builtin
-    interpreter.InterpretedFunction.__call__ = _call
+    interpreter._patch_lang = _patch_lang_once
     tl.core.block_type.__init__ = _init_block_once
     tl.core.tensor.__init__ = _init_tensor_once
     tl.core.tuple.__eq__ = _equal_sizes

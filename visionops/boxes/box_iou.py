@@ -38,13 +38,13 @@ BOX_IOU_BACKWARD = Op("box_iou_backward", fake=_fake_backward, vmap=vmap_leading
 BOX_IOU = Op("box_iou", fake=_fake, vmap=vmap_leading, gradient=Gradient(_save, _backward), backends=BACKENDS)
 
 
-def _check_boxes(name: str, boxes: Any) -> None:
+def _check_set(name: str, boxes: Any, columns: int) -> None:
     # Of a hundred boxes the checks take as long as the kernel: a function is called only to say what is wrong.
     if not isinstance(boxes, Tensor):
         _check.is_a(name, boxes, Tensor)
     shape = boxes.shape
-    if len(shape) < 2 or shape[-1] != 4:
-        _check.columns(name, boxes, 4, "(..., N, 4)", min_ndim=2)
+    if len(shape) < 2 or shape[-1] != columns:
+        _check.columns(name, boxes, columns, f"(..., N, {columns})", min_ndim=2)
     if boxes.dtype not in NUMBERS:
         _check.dtype(name, boxes, NUMBERS, "floating or integer")
 
@@ -96,8 +96,8 @@ def box_iou(
     >>> box_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [0, 0, 2, 2]]))
     tensor([[0.3333, 1.0000]])
     """
-    _check_boxes("boxes1", boxes1)
-    _check_boxes("boxes2", boxes2)
+    _check_set("boxes1", boxes1, 4)
+    _check_set("boxes2", boxes2, 4)
     if boxes1.device != boxes2.device:
         _check.same_device("boxes2", boxes2, "boxes1", boxes1)
     if type(mode) is not str or mode not in IOU_MODES:
@@ -175,10 +175,8 @@ def wh_iou(wh1: Tensor, wh2: Tensor, *, backend: str | None = None) -> Tensor:
     >>> wh_iou(torch.tensor([[2.0, 2]]), torch.tensor([[1.0, 2]]))
     tensor([[0.5000]])
     """
-    for name, wh in (("wh1", wh1), ("wh2", wh2)):
-        _check.is_a(name, wh, Tensor)
-        _check.columns(name, wh, 2, "(..., N, 2)", min_ndim=2)
-        _check.dtype(name, wh, NUMBERS, "floating or integer")
+    _check_set("wh1", wh1, 2)
+    _check_set("wh2", wh2, 2)
     _check.same_device("wh2", wh2, "wh1", wh1)
     _check.broadcasts("wh2", wh2, "wh1", wh1)
     # Laid on one corner, boxes overlap as much as laid on one centre.
