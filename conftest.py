@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,16 +36,17 @@ if not torch.cuda.is_available():
         quicken()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def names_in_examples(doctest_namespace: dict[str, object]) -> None:
     """Docstring examples are written as in a user's file that has these imports."""
     doctest_namespace["torch"] = torch
     doctest_namespace["np"] = np
 
 
-@pytest.fixture(autouse=True)
-def poisoned_memory() -> Iterator[None]:
-    """Fill new tensors with NaN or the largest integer, so that an element nobody writes fails its comparison."""
+def pytest_runtest_setup() -> None:
+    """A test draws the same numbers whatever ran before it, and finds NaN or the largest integer in new tensors.
+
+    So an element that nobody writes fails its comparison.
+    """
+    torch.default_generator.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)

@@ -1,7 +1,8 @@
 """Triton's interpreter made quicker: what it does anew at every call within a kernel, and always with one result.
 
-It replaces functions of its language in every function that a kernel calls, which it searches for them, and it
-describes the shape of every block by objects of its own for each dimension.
+It replaces functions of its language in every function that a kernel calls, which it searches for them; it describes
+the shape of every block by objects of its own for each dimension; and it looks for integers that overflow by a dozen
+of its own operations for each one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import inspect
 from functools import cache
 from typing import Any
 
+import numpy as np
 import triton.language as tl
+from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter
 
 
@@ -75,6 +78,37 @@ def _equal_sizes(self: Any, other: Any) -> Any:
     return _equal(self, other)
 
 
+_find_np_dtype = interpreter._get_np_dtype
+_NP_DTYPES: dict[str, Any] = {}
+
+
+def _find_np_dtype_once(dtype: Any) -> Any:
+    name = dtype.scalar.name
+    if name not in _NP_DTYPES:
+        _NP_DTYPES[name] = _find_np_dtype(dtype)
+    return _NP_DTYPES[name]
+
+
+_broadcast = TritonSemantic.broadcast_impl_value
+
+
+def _broadcast_unless_alike(self: Any, lhs: Any, rhs: Any) -> Any:
+    if lhs.type.is_block() and rhs.type.is_block() and lhs.type.shape is rhs.type.shape:
+        return lhs, rhs
+    return _broadcast(self, lhs, rhs)
+
+
+_EXACT = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
+
+
+def _check_overflow(self: Any, lhs: Any, rhs: Any, operation: Any) -> None:
+    dtype = lhs.type.scalar
+    if dtype.int_bitwidth < 64:
+        exact = _EXACT[operation.__name__](lhs.handle.data, rhs.handle.data, dtype=np.int64)
+        assert exact.min() >= dtype.get_int_min_value(), f"{dtype} overflow in {operation.__name__}"
+        assert exact.max() <= dtype.get_int_max_value(), f"{dtype} overflow in {operation.__name__}"
+
+
 def quicken() -> None:
     """From now on the interpreter keeps what it found at first."""
     interpreter._patch_builtin = _patch_builtin
@@ -82,3 +116,6 @@ def quicken() -> None:
     tl.core.block_type.__init__ = _init_block_once
     tl.core.tensor.__init__ = _init_tensor_once
     tl.core.tuple.__eq__ = _equal_sizes
+    interpreter._get_np_dtype = _find_np_dtype_once
+    TritonSemantic.broadcast_impl_value = _broadcast_unless_alike
+    TritonSemantic.binary_op_sanitize_overflow_impl = _check_overflow

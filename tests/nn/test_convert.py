@@ -263,7 +263,7 @@ def test_a_norm_alone_and_one_shared() -> None:
 def test_converted_networks_copy_and_compile() -> None:
     net = ResNet18(width=4, classes=3)
     convert(net)
-    x = torch.randn(2, 3, 32, 32)
+    x = torch.randn(2, 3, 64, 64)
     twin = copy.deepcopy(net)
     torch.testing.assert_close(twin(x), net(x))
     with torch.no_grad():

@@ -125,7 +125,7 @@ def test_a_forward_that_depends_on_the_mode_stays() -> None:
 
 @pytest.mark.parametrize("is_training", [False, True])
 def test_saved_copied_and_taken_apart(is_training: bool) -> None:
-    x = torch.randn(2, 3, 32, 32)
+    x = torch.randn(2, 3, 64, 64)
     theirs = ResNet18(width=4, classes=3)
     theirs(x)
     theirs.train(is_training)
@@ -156,7 +156,7 @@ def traced(network: nn.Module) -> fx.GraphModule:
 @pytest.mark.parametrize("is_training", [False, True])
 def test_what_torch_fx_made_before(is_training: bool) -> None:
     network = ResNet18(width=4, classes=3)
-    network(torch.randn(2, 3, 32, 32))
+    network(torch.randn(2, 3, 64, 64))
     theirs = traced(network).train(is_training)
     ours = traced(copy.deepcopy(network)).train(is_training)
     report = convert(ours)
@@ -164,7 +164,7 @@ def test_what_torch_fx_made_before(is_training: bool) -> None:
     assert what["bn1"] == ("BatchNorm2d with relu" if is_training else "into the convolution before it")
     assert what["layers.1.0.bn2"] == "BatchNorm2d with residual and relu"
     assert report.left == []
-    x = torch.randn(2, 3, 32, 32)
+    x = torch.randn(2, 3, 64, 64)
     if is_training:
         assert_same(ours, theirs, x.double())
         ours, theirs = ours.float(), theirs.float()
