@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 
 import visionops
+from fresh import printed
 from visionops import (
     batched_nms,
     box_iou,
@@ -103,36 +102,28 @@ def test_row_8_compiles_at_any_size(n: int) -> None:
             assert torch.equal(actual, expected)
 
 
-def _run(code: str) -> float:
-    """What a fresh process prints."""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(run.stdout)
-
-
 @pytest.mark.measured
 def test_row_10_threads_work() -> None:
     # The share of processor time that the calling thread did not spend: 0 on one thread, 1/2 on two, whoever else runs.
     code = (
-        "import time, torch, visionops as vo\n"
+        "import time\n"
         "torch.set_num_threads(2); b = torch.rand(6000, 4); vo.box_iou(b, b)\n"
         "own, all = time.thread_time(), time.process_time()\n"
         "for _ in range(8): vo.box_iou(b, b, mode='ciou')\n"
         "print(1 - (time.thread_time() - own) / (time.process_time() - all))"
     )
-    assert _run(code) > 0.3
+    assert float(printed(code)) > 0.3
 
 
 @pytest.mark.measured
 def test_row_15_box_iou_needs_its_result_alone() -> None:
     code = (
-        "import re, torch, visionops as vo\n"
-        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1)) / 1024\n"
         "b = torch.rand(5000, 4); vo.box_iou(b[:64], b[:64]); before = peak()\n"
         "for mode in ('iou', 'ciou'): out = vo.box_iou(b, b, mode=mode); del out\n"
         "print(peak() - before)"
     )
     result = 5000 * 5000 * 4 / 2**20
-    assert _run(code) < result + 10
+    assert float(printed(code)) < result + 10
 
 
 def test_row_16_degenerate_and_narrow_boxes() -> None:
@@ -216,20 +207,18 @@ def test_row_9_narrow_maps_are_pooled_natively(dtype: torch.dtype) -> None:
 @pytest.mark.measured
 def test_row_9_no_copy_of_a_narrow_map() -> None:
     code = (
-        "import re, torch, visionops as vo\n"
-        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1)) / 1024\n"
         "x = torch.zeros(1, 16, 1500, 1500, dtype=torch.bfloat16); b = torch.tensor([[0, 1., 1, 99, 99]])\n"
         "vo.roi_align(x[:, :1, :9, :9], b, 7); before = peak()\n"
         "with torch.autocast('cpu', torch.bfloat16): vo.roi_align(x, b, 7); vo.roi_pool(x, b, 7)\n"
         "print(peak() - before)"
     )
-    assert _run(code) < 16
+    assert float(printed(code)) < 16
 
 
 @pytest.mark.measured
 def test_row_10_few_large_regions_use_all_threads() -> None:
     code = (
-        "import time, torch, visionops as vo\n"
+        "import time\n"
         "torch.set_num_threads(2); x = torch.rand(1, 256, 200, 250)\n"
         "b = torch.tensor([[0, 0., 0, 1000, 800], [0, 5, 5, 990, 800], [0, 9, 1, 999, 700]])\n"
         "vo.roi_align(x, b, 7, .25)\n"
@@ -237,7 +226,7 @@ def test_row_10_few_large_regions_use_all_threads() -> None:
         "for _ in range(20): vo.roi_align(x, b, 7, .25)\n"
         "print(1 - (time.thread_time() - own) / (time.process_time() - all))"
     )
-    assert _run(code) > 0.3
+    assert float(printed(code)) > 0.3
 
 
 def test_row_11_wild_regions_are_zeros_or_an_error() -> None:

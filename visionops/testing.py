@@ -46,10 +46,10 @@ def compare(actual: NDArray[Any], expected: NDArray[Any], dtype: str, terms: int
         terms: How many rounded terms each value sums; the tolerance grows with its square root.
     """
     if np.issubdtype(expected.dtype, np.integer) or expected.dtype == np.bool_:
-        np.testing.assert_array_equal(actual, expected)
+        np.testing.assert_array_equal(actual, expected, err_msg=dtype)
         return
     # What lies beyond the dtype's range is infinite in it; NumPy has no bfloat16, whose range is float32's.
     with np.errstate(over="ignore"):
         expected = expected.astype("float32" if dtype == "bfloat16" else dtype).astype(np.float64)
     tolerance = TOLERANCE[dtype] * max(terms, 1) ** 0.5
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from contract import Recorder
+from fresh import printed
 from visionops import conv2d, conv_transpose2d, im2col_conv2d
 from visionops._codes import ACTIVATIONS
 from visionops.conv import aten
@@ -208,18 +207,14 @@ def test_a_stride_that_no_image_has() -> None:
 @pytest.mark.parametrize("threads", [1, 4])
 def test_scratch_memory_is_at_most_a_megabyte_a_thread(threads: int) -> None:
     code = f"""
-import re, torch, visionops
 torch.set_num_threads({threads})
-def kilobytes(name):
-    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read()).group(1))
 torch.ones(1 << 18).add_(1)  # starts the threads
-visionops.conv2d(torch.ones(1, 2, 8, 8), torch.ones(13, 2, 3, 3), backend="native")  # what is loaded once
+vo.conv2d(torch.ones(1, 2, 8, 8), torch.ones(13, 2, 3, 3), backend="native")  # what is loaded once
 x, w = torch.ones(1, 256, 42, 42), torch.ones(512, 256, 3, 3)
 open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
-before = kilobytes("VmRSS")
-result = visionops.conv2d(x, w, backend="native")
-print(kilobytes("VmHWM") - before - result.nbytes // 1024)
+before = peak()
+result = vo.conv2d(x, w, backend="native")
+print(peak() - before - result.nbytes / 2**20)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     # The columns would be 14 MB.
-    assert 0 < int(run.stdout) <= threads * 1024, run.stdout
+    assert 0 < float(printed(code)) <= threads
