@@ -150,11 +150,19 @@ def test_opcheck(target: Target) -> None:
         torch.library.opcheck(operation, detached, test_utils=checks)
 
 
+# What is traced for the emulated GPU is what is traced for the native backend; where a call is interpreted, which takes
+# long, sizes are dynamic only.
+COMPILED = [
+    pytest.param(*target.values, dynamic, id=f"{target.id}-{'dynamic' if dynamic else 'static'}", marks=target.marks)
+    for target in targets(emulated=False)
+    for dynamic in (False, True)
+    if dynamic or not target.values[0].is_interpreted
+]
+
+
 # What torch.compile warns of in itself.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-# What is traced for the emulated GPU is what is traced for the native backend.
-@pytest.mark.parametrize("target", targets(emulated=False))
+@pytest.mark.parametrize(("target", "dynamic"), COMPILED)
 def test_compiles_in_one_graph(target: Target, dynamic: bool) -> None:
     # Where sizes are dynamic, numbers among the arguments are as well.
     args, kwargs = _smooth_call(target)
