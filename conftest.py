@@ -1,4 +1,4 @@
-"""What every test sees: names for docstring examples, uninitialised memory that shows, GPU kernels without a GPU."""
+"""What every test sees: names for docstring examples, draws and memory that do not depend on others, GPU kernels."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def pytest_runtest_setup() -> None:
 
     So an element that nobody writes fails its comparison.
     """
-    torch.default_generator.manual_seed(0)
+    torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)

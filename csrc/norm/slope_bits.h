@@ -69,7 +69,7 @@ inline unsigned steep_bits_of_16(const double* x) {
 template <Activation a, class C>
 [[gnu::noinline]] void write_bits(const C* x, int64_t n, uint8_t* bits) {
   int64_t i = 0;
-  // In few stores: values wait for their cache lines in as many places as bits do.
+  // One store for many bits: each takes a place in the store buffer, where the values wait for their cache lines.
   for (; i + 64 <= n; i += 64) {
     uint64_t bits_of_64 = 0;
     for (int k = 0; k < 64; k += 16) bits_of_64 |= uint64_t{steep_bits_of_16<a>(x + i + k)} << k;
