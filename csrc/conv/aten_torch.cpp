@@ -1,4 +1,5 @@
-// Torch's own convolution as a backend, called from C++: a kernel in Python would cost as much as a small convolution.
+// Torch's own convolution as a backend, and its gradients, called from C++: a kernel in Python would cost as much as a
+// small convolution.
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
 #include "conv/activation.h"
@@ -19,6 +20,18 @@ bool is_even(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64
 bool may_miss(int64_t size, int64_t kernel, int64_t before, int64_t after, int64_t dilation) {
   const int64_t reach = dilation * (kernel - 1);
   return before > reach || after > reach || (kernel > 1 && dilation > size);
+}
+
+/// The image with its padding in it: top, bottom, left, right. What is cut off behind, where that is negative, may be
+/// all of the image and zeros before it.
+Tensor with_padding(const Tensor& input, const Ints& padding) {
+  const auto added = [&](int side) { return std::max<int64_t>(padding[side], 0); };
+  Tensor image = torch::stable::pad(input, {added(2), added(3), added(0), added(1)}, "constant", 0.0);
+  for (int d = 0; d < 2; ++d) {
+    const int64_t after = padding[2 * d + 1];
+    if (after < 0) image = torch::stable::narrow(image, 2 + d, 0, image.size(2 + d) + after);
+  }
+  return image;
 }
 
 /// An image and the window over it as torch takes them, with the same padding on both sides.
@@ -48,13 +61,7 @@ struct Given {
                    may_miss(size, kernel[d], before, after, dilation[d]);
     }
     if (is_padded) {
-      const auto added = [&](int side) { return std::max<int64_t>(whole[side], 0); };
-      image = torch::stable::pad(input, {added(2), added(3), added(0), added(1)}, "constant", 0.0);
-      // What is cut off behind may be all of the image and zeros before it.
-      for (int d = 0; d < 2; ++d) {
-        const int64_t after = whole[2 * d + 1];
-        if (after < 0) image = torch::stable::narrow(image, 2 + d, 0, image.size(2 + d) + after);
-      }
+      image = with_padding(input, whole);
       sides[0] = sides[1] = 0;
     }
   }
@@ -107,15 +114,146 @@ Tensor conv2d_aten_op(const Tensor& input, const Tensor& weight, const std::opti
   return out;
 }
 
+/// Which gradients of a convolution are wanted.
+struct Wanted {
+  bool by_image, by_weight;
+};
+
+/// Whether oneDNN's gradients of 16-bit types are wrong: by the image it crashes where a window misses that; by the
+/// weight it returns garbage for dilated windows, what is one pixel wide, and more padding than half a window.
+bool is_wrong(Wanted wanted, const Tensor& grad, const Tensor& image, const Ints& kernel, const Ints& padding,
+              const Ints& dilation) {
+  if (image.element_size() != 2) return false;
+  bool misses = false, is_odd = image.size(3) == 1 || grad.size(3) == 1;
+  for (int d = 0; d < 2; ++d) {
+    const int64_t before = padding[2 * d], after = padding[2 * d + 1];
+    misses |= may_miss(image.size(2 + d), kernel[d], before, after, dilation[d]);
+    is_odd |= dilation[d] > 1 || 2 * std::max(before, after) > kernel[d];
+  }
+  return (wanted.by_image && misses) || (wanted.by_weight && is_odd);
+}
+
+/// The gradients of a convolution by its image and by its weight, each in the layout of what it is the gradient of,
+/// where they are wanted. Of a tensor whose gradient alone is wanted no values are used.
+std::tuple<Tensor, Tensor> gradients(Wanted wanted, const Tensor& grad, const Tensor& image, const Tensor& weight,
+                                     const Ints& stride, const Ints& padding, const Ints& dilation, int64_t groups) {
+  const Ints kernel = {weight.size(2), weight.size(3)};
+  window_of(kernel, stride, padding, dilation);
+  if (is_wrong(wanted, grad, image, kernel, padding, dilation)) {
+    const auto wide = [](const Tensor& tensor) { return torch::stable::to(tensor, ScalarType::Float); };
+    auto [by_image, by_weight] =
+        gradients(wanted, wide(grad), wide(image), wide(weight), stride, padding, dilation, groups);
+    if (wanted.by_image) by_image = torch::stable::to(by_image, image.scalar_type());
+    if (wanted.by_weight) by_weight = torch::stable::to(by_weight, image.scalar_type());
+    return {by_image, by_weight};
+  }
+  // Where channels are last, the gradient by the weight is wrong if more of a window than half may lie in the padding,
+  // in float32 too.
+  bool even = true, by_planes = image.size(3) == 1 || grad.size(3) == 1;
+  for (int d = 0; d < 2; ++d) {
+    const int64_t before = padding[2 * d], after = padding[2 * d + 1];
+    even &= is_even(image.size(2 + d), kernel[d], stride[d], before, after, dilation[d]);
+    by_planes |= 2 * std::max(before, after) > dilation[d] * (kernel[d] - 1) + 1;
+  }
+  const bool last = is_channels_last(image);
+  const auto given = [&](const Tensor& tensor) { return by_planes ? with_planes(tensor) : in_layout(tensor, last); };
+  const Tensor result = given(grad), whole = given(even ? image : with_padding(image, padding)),
+               filters = given(weight);
+  const int64_t sides[] = {even ? padding[0] : 0, even ? padding[2] : 0}, none[] = {0, 0};
+  const int32_t mask[] = {wanted.by_image, wanted.by_weight, 0};
+  AtenTensorHandle handles[3] = {};
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution_backward(
+      result.get(), whole.get(), filters.get(), nullptr, 0, stride.data(), 2, sides, 2, dilation.data(), 2, 0, none, 2,
+      groups, mask, 3, &handles[0], &handles[1], &handles[2]));
+  // All three are owned here, those not wanted too.
+  Tensor by_image(handles[0]), by_weight(handles[1]);
+  const Tensor by_bias(handles[2]);
+  if (wanted.by_image) {
+    if (!even) {
+      const auto cut = [&](int side) { return std::max<int64_t>(-padding[side], 0); };
+      by_image = torch::stable::pad(by_image, {0, cut(3), 0, cut(1)}, "constant", 0.0);
+      for (int d = 0; d < 2; ++d) {
+        by_image = torch::stable::narrow(by_image, 2 + d, padding[2 * d], image.size(2 + d));
+      }
+    }
+    by_image = in_layout(by_image, last);
+  }
+  if (wanted.by_weight) by_weight = in_layout(by_weight, is_channels_last(weight));
+  return {by_image, by_weight};
+}
+
+/// Checks what the gradients have in common: image (B, C, H, W), weight (O, C / groups, kh, kw), their convolution.
+void check_gradients(const Tensor& grad, const Tensor& image, const Tensor& weight, const Ints& stride,
+                     const Ints& padding, const Ints& dilation, int64_t groups) {
+  check_images(grad, weight);
+  check_images(image, weight);
+  const Shapes s(image.size(2), image.size(3), image.size(1), weight.size(0), {weight.size(2), weight.size(3)}, stride,
+                 padding, dilation, groups);
+  check(weight.size(1) == s.in_channels, "weight: expected channels of one group");
+  check(grad.size(0) == image.size(0) && grad.size(1) == weight.size(0) && grad.size(2) == s.y.positions &&
+            grad.size(3) == s.x.positions,
+        "grad: expected the shape of the result");
+}
+
+std::tuple<Tensor, Tensor> conv2d_backward_aten_op(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                                   const Ints& stride, const Ints& padding, const Ints& dilation,
+                                                   int64_t groups) {
+  check_gradients(grad, input, weight, stride, padding, dilation, groups);
+  return gradients({true, true}, grad, input, weight, stride, padding, dilation, groups);
+}
+
+Tensor conv_transpose2d_aten_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                                const Ints& output_size, const Ints& stride, const Ints& padding, const Ints& dilation,
+                                int64_t groups) {
+  check_images(input, weight);
+  check(within(output_size, 2, 0), "output_size: expected two sizes, 0 or more");
+  const int64_t channels = weight.size(1) * groups;
+  const Tensor whole = empty_image(input.size(0), channels, output_size[0], output_size[1], is_channels_last(input),
+                                   input.scalar_type());
+  check_gradients(input, whole, weight, stride, padding, dilation, groups);
+  const Tensor out = std::get<0>(gradients({true, false}, input, whole, weight, stride, padding, dilation, groups));
+  if (!bias) return out;
+  check(bias->dim() == 1 && bias->size(0) == channels, "bias: expected one value per output channel");
+  const Tensor shift = torch::stable::view(as_contiguous(*bias), {channels, 1, 1});
+  AtenTensorHandle sum = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_add_Tensor(out.get(), shift.get(), 1, &sum));
+  return Tensor(sum);
+}
+
+Tensor conv2d_weight_aten_op(const Tensor& grad, const Tensor& input, const Ints& kernel_size, const Ints& stride,
+                             const Ints& padding, const Ints& dilation, int64_t groups) {
+  check_images(grad, input);
+  check(within(kernel_size, 2, 1), "kernel_size: expected two sizes, 1 or more");
+  check(groups >= 1, "groups: expected 1 or more");
+  const Tensor weight =
+      empty({grad.size(1), input.size(1) / groups, kernel_size[0], kernel_size[1]}, input.scalar_type());
+  check_gradients(grad, input, weight, stride, padding, dilation, groups);
+  return std::get<1>(gradients({false, true}, grad, input, weight, stride, padding, dilation, groups));
+}
+
 }  // namespace
 
-// visionops/conv/aten.py has it for the other devices.
+// visionops/conv/aten.py has them for the other devices.
 STABLE_TORCH_LIBRARY_FRAGMENT(visionops, m) {
   m.def(
       "conv2d_aten(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "
       "int groups, int activation) -> Tensor");
+  m.def(
+      "conv2d_backward_aten(Tensor grad, Tensor input, Tensor weight, int[] stride, int[] padding, int[] dilation, "
+      "int groups) -> (Tensor, Tensor)");
+  m.def(
+      "conv_transpose2d_aten(Tensor input, Tensor weight, Tensor? bias, SymInt[] output_size, int[] stride, "
+      "int[] padding, int[] dilation, int groups) -> Tensor");
+  m.def(
+      "conv2d_weight_aten(Tensor grad, Tensor input, SymInt[] kernel_size, int[] stride, int[] padding, "
+      "int[] dilation, int groups) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) { m.impl("conv2d_aten", TORCH_BOX(&conv2d_aten_op)); }
+STABLE_TORCH_LIBRARY_IMPL(visionops, CPU, m) {
+  m.impl("conv2d_aten", TORCH_BOX(&conv2d_aten_op));
+  m.impl("conv2d_backward_aten", TORCH_BOX(&conv2d_backward_aten_op));
+  m.impl("conv_transpose2d_aten", TORCH_BOX(&conv_transpose2d_aten_op));
+  m.impl("conv2d_weight_aten", TORCH_BOX(&conv2d_weight_aten_op));
+}
 
 }  // namespace visionops

@@ -39,28 +39,8 @@ struct WeightFactors {
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to) const {
     const int64_t plane = p.y.positions * p.x.positions, channels = p.groups * p.out_channels;
     if (p.channels_last) {
-      int64_t at = 0;
-      if constexpr (std::is_same_v<T, C>) {
-        constexpr int kLanes = kVector<C>;
-        // Squares are read whole, beyond these channels but not beyond the image.
-        const int64_t last = depth * channels - (p.groups - 1) * p.out_channels - (row + parts(count, kLanes) * kLanes);
-        for (; at + kLanes <= terms && (k + at + kLanes - 1) * channels <= last; at += kLanes) {
-          for (int64_t r = 0; r < count; r += kLanes) {
-            Vector<C> square[kLanes];
-#pragma GCC unroll 16
-            for (int i = 0; i < kLanes; ++i) square[i] = load(grad + (k + at + i) * channels + row + r);
-            turn<C>(square);
-#pragma GCC unroll 16
-            for (int i = 0; i < kLanes; ++i) {
-              if (r + i < count) VISIONOPS_ISA::store<C>(square[i], to + (r + i) * kRowStride<C> + at);
-            }
-          }
-        }
-      }
-      for (; at < terms; ++at) {
-        const T* from = grad + (k + at) * channels + row;
-        for (int64_t r = 0; r < count; ++r) to[r * kRowStride<C> + at] = to_compute(from[r]);
-      }
+      const T* end = static_cast<const T*>(p.out) + depth * channels;
+      pack_rows(grad + k * channels + row, end, channels, count, terms, to, kRowStride<C>);
       return;
     }
     for (int64_t done = 0; done < terms;) {

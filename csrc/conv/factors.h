@@ -75,19 +75,22 @@ struct ChannelsFirst : Group<T> {
   }
 
   void pack_left(int64_t row, int64_t count, int64_t k, int64_t terms, C* to, int64_t step = kRowStride<C>) const {
-    const int64_t taps = p.y.taps * p.x.taps;
-    for (int64_t r = 0; r < count; ++r, to += step) {
-      if (weight_in_order) {
-        copy_values(this->weight + (row + r) * p.weight_strides.out_channel + k, terms, to);
-        continue;
+    if (weight_in_order) {
+      for (int64_t r = 0; r < count; ++r) {
+        copy_values(this->weight + (row + r) * p.weight_strides.out_channel + k, terms, to + r * step);
       }
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        const int64_t begin = k > tap ? parts(k - tap, taps) : 0;
-        const T* from = this->weight_of(row + r, 0, tap);
-        for (int64_t c = begin; c * taps + tap < k + terms; ++c) {
-          to[c * taps + tap - k] = to_compute(from[c * p.weight_strides.in_channel]);
-        }
-      }
+      return;
+    }
+    // Of an adjoint the rows are neighbours in the weight, and the terms far apart.
+    const int64_t taps = p.y.taps * p.x.taps, between = p.weight_strides.out_channel;
+    if (taps == 1 && between == 1) {
+      const T* end = this->weight_of(rows, depth - 1, 0);
+      pack_rows(this->weight_of(row, k, 0), end, p.weight_strides.in_channel, count, terms, to, step);
+      return;
+    }
+    for (int64_t i = 0; i < terms; ++i) {
+      const T* from = this->weight_of(row, (k + i) / taps, (k + i) % taps);
+      for (int64_t r = 0; r < count; ++r) to[r * step + i] = to_compute(from[r * between]);
     }
   }
 

@@ -72,4 +72,30 @@ static void pack_turned(const T* from, int64_t row_step, int64_t rows, int64_t s
   }
 }
 
+/// The other way round: to[row * row_step + i] = from[i * step + row] for `count` values of each of `rows` rows.
+/// Squares are read whole, beyond these rows but not beyond `end`.
+template <class T, class C>
+static void pack_rows(const T* from, const T* end, int64_t step, int64_t rows, int64_t count, C* to, int64_t row_step) {
+  constexpr int kLanes = kVector<C>;
+  int64_t done = 0;
+  if constexpr (std::is_same_v<T, C>) {
+    const int64_t width = (rows + kLanes - 1) / kLanes * kLanes;
+    for (; done + kLanes <= count && width <= end - (from + (done + kLanes - 1) * step); done += kLanes) {
+      for (int64_t row = 0; row < rows; row += kLanes) {
+        Vector<C> square[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) square[i] = load(from + (done + i) * step + row);
+        turn<C>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          if (row + i < rows) store<C>(square[i], to + (row + i) * row_step + done);
+        }
+      }
+    }
+  }
+  for (; done < count; ++done) {
+    for (int64_t row = 0; row < rows; ++row) to[row * row_step + done] = to_compute(from[done * step + row]);
+  }
+}
+
 }  // namespace visionops::VISIONOPS_ISA

@@ -151,6 +151,30 @@ def test_the_default_is_the_backend_that_was_measured_faster(
     assert ran(x, w, groups=groups) == [f"visionops::conv2d_{backend}"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "layout", "side", "kernel", "stride", "backends"),
+    [
+        (torch.float64, torch.contiguous_format, 7, 5, 1, ("native", "native")),
+        (torch.float32, torch.channels_last, 7, 3, 1, ("native", "native")),
+        (torch.float32, torch.channels_last, 7, 5, 1, ("aten", "native")),
+        (torch.float32, torch.contiguous_format, 28, 3, 2, ("native", "native")),
+        (torch.float32, torch.contiguous_format, 14, 3, 2, ("aten", "aten")),
+        (torch.float32, torch.contiguous_format, 14, 5, 2, ("aten", "native")),
+        (torch.bfloat16, torch.contiguous_format, 14, 3, 1, ("native", "native")),
+        (torch.bfloat16, torch.channels_last, 14, 3, 1, ("aten", "aten")),
+        (torch.bfloat16, torch.channels_last, 14, 3, 2, ("aten", "native")),
+        (torch.bfloat16, torch.contiguous_format, 14, 5, 1, ("aten", "native")),
+    ],
+)
+def test_the_default_of_a_depthwise_convolution_and_with_a_gradient(
+    dtype: torch.dtype, layout: torch.memory_format, side: int, kernel: int, stride: int, backends: tuple[str, str]
+) -> None:
+    x = torch.ones(1, 4, side, side, dtype=dtype).to(memory_format=layout)
+    w = torch.ones(4, 1, kernel, kernel, dtype=dtype)
+    for backend, weight in zip(backends, (w, w.clone().requires_grad_()), strict=True):
+        assert ran(x, weight, stride=stride, padding=1, groups=4) == [f"visionops::conv2d_{backend}"]
+
+
 def test_no_filters_and_no_channels() -> None:
     assert conv2d(X, W[:0], backend="native").shape == (2, 0, 3, 4)
     assert torch.equal(conv2d(X[:, :0], W[:, :0], B, backend="native"), B[:, None, None].expand(2, 6, 3, 4))
@@ -178,6 +202,42 @@ def test_torchs_own_is_the_same_from_cpp_and_from_python(
     there, here = torch.ops.visionops.conv2d_aten(*arguments), aten.conv2d(*arguments)
     torch.testing.assert_close(there, here, rtol=1e-6, atol=1e-6)
     assert there.stride() == here.stride()
+
+
+@pytest.mark.parametrize("padding", [[1, 1, 1, 1], [0, 1, 2, 1], [2, 1, 0, 0], [0, -1, 1, -2]])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_torchs_own_gradients_are_the_same_from_cpp_and_from_python(
+    layout: torch.memory_format, padding: list[int]
+) -> None:
+    window = [2, 1], padding, [1, 2], 2
+    x, w, b = X.to(memory_format=layout), W[:, :2].contiguous(memory_format=layout), torch.randn(4)
+    grad = torch.randn(aten.conv2d(x, w, None, *window, 0).shape).to(memory_format=layout)
+    calls = {
+        "conv2d_backward": (grad, x, w, *window),
+        "conv_transpose2d": (grad, w, b, list(x.shape[2:]), *window),
+        "conv2d_weight": (grad, x, list(w.shape[2:]), *window),
+    }
+    for name, arguments in calls.items():
+        operation = getattr(torch.ops.visionops, f"{name}_aten").default
+        torch.library.opcheck(operation, arguments, test_utils=("test_schema", "test_faketensor"))
+        there, here = operation(*arguments), getattr(aten, name)(*arguments)
+        torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-5)
+        if name == "conv2d_backward":
+            assert [part.stride() for part in there] == [x.stride(), w.stride()]
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_torchs_own_is_differentiated_twice(layout: torch.memory_format, wanted: tuple[bool, bool]) -> None:
+    x = torch.randn(2, 4, 5, 4, dtype=torch.float64).to(memory_format=layout)
+    w = torch.randn(2, 2, 3, 2, dtype=torch.float64).to(memory_format=layout)
+    leaves = [t.requires_grad_(is_wanted) for t, is_wanted in zip((x, w), wanted, strict=True)]
+
+    def call(*inputs: Tensor) -> Tensor:
+        return conv2d(*inputs, None, (2, 1), (1, 2), 1, 2, backend="aten")
+
+    assert torch.autograd.gradcheck(call, leaves)
+    assert torch.autograd.gradgradcheck(call, leaves)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,4 +1,7 @@
-"""The convolutions by torch's own: oneDNN on the CPU, cuDNN on a GPU, as a backend that says so."""
+"""The convolutions by torch's own, cuDNN on a GPU, as a backend that says so.
+
+On the CPU, where it is oneDNN, csrc/conv/aten_torch.cpp has the convolutions.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionops._codes import ACTIVATIONS
-from visionops._layout import is_channels_last
+from visionops._layout import empty_image, is_channels_last
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
@@ -19,8 +22,6 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": lambda x: F.hardswish(x, inplace=True),
     "gelu": F.gelu,
 }
-# oneDNN's kernels of these are wrong where those of wider types are not.
-_NARROW = (torch.bfloat16, torch.float16)
 _ACTIVATE = {ACTIVATIONS[name]: function for name, function in _FUNCTIONS.items()}
 
 
@@ -34,13 +35,27 @@ def conv2d(
     groups: int,
     activation: int,
 ) -> Tensor:
-    """The operation `conv2d` on this backend; on the CPU csrc/conv/aten_torch.cpp stands for it."""
+    """The operation `conv2d` on this backend."""
     layout = _layout(input)
     input, sides = _evenly_padded(input, weight.shape[2:], stride, padding, dilation)
     # torch lets the weight's layout decide as well.
     out = torch.conv2d(input, weight.contiguous(memory_format=layout), bias, stride, sides, dilation, groups)
     out = out.contiguous(memory_format=layout)
     return _ACTIVATE[activation](out) if activation else out
+
+
+def conv2d_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """The operation `conv2d_backward`, which only this backend has: torch computes both gradients in one call."""
+    by_input, by_weight = _gradients(grad, input, weight, stride, padding, dilation, groups, (True, True))
+    return by_input, by_weight
 
 
 def conv_transpose2d(
@@ -54,22 +69,9 @@ def conv_transpose2d(
     groups: int,
 ) -> Tensor:
     """The operation `conv_transpose2d` on this backend: torch's gradient of a convolution by its input."""
-    size = list(output_size)
-    if _crashes(input, size, weight.shape[2:], padding, dilation):
-        shift = None if bias is None else bias.float()
-        wide = conv_transpose2d(input.float(), weight.float(), shift, size, stride, padding, dilation, groups)
-        return wide.to(input.dtype)
-    sides = _even(size, weight.shape[2:], stride, padding, dilation)
-    top, bottom, left, right = (0, 0, 0, 0) if sides else padding
-    shape = (input.shape[0], weight.shape[1] * groups, size[0] + top + bottom, size[1] + left + right)
-    whole = input.new_empty(()).expand(shape)
-    (out, _, _) = _backward(input, whole, weight, stride, sides or [0, 0], dilation, groups, 0)
-    if not sides:
-        # What is cut off may be all of the image and some of the padding.
-        out = F.pad(out, (0, max(-right, 0), 0, max(-bottom, 0)))[:, :, top : top + size[0], left : left + size[1]]
-    if bias is not None:
-        out = out + bias[:, None, None]
-    return out.contiguous(memory_format=_layout(input))
+    whole = empty_image(input, weight.shape[1] * groups, *output_size)
+    out, _ = _gradients(input, whole, weight, stride, padding, dilation, groups, (True, False))
+    return out if bias is None else out + bias[:, None, None]
 
 
 def conv2d_weight(
@@ -82,16 +84,8 @@ def conv2d_weight(
     groups: int,
 ) -> Tensor:
     """The operation `conv2d_weight` on this backend."""
-    # oneDNN's gradient is wrong, with garbage from memory, for dilated windows, images or results one pixel wide, and
-    # more padding than half a window.
-    is_odd = max(dilation) > 1 or 1 in (input.shape[3], grad.shape[3])
-    is_odd = is_odd or any(2 * padding[side] > kernel_size[side // 2] for side in range(4))
-    if input.is_cpu and input.dtype in _NARROW and is_odd:
-        wide = conv2d_weight(grad.float(), input.float(), kernel_size, stride, padding, dilation, groups)
-        return wide.to(input.dtype)
-    input, sides = _evenly_padded(input, kernel_size, stride, padding, dilation)
-    weight = input.new_empty(()).expand(grad.shape[1], input.shape[1] // groups, *kernel_size)
-    return _backward(grad, input, weight, stride, sides, dilation, groups, 1)[1].contiguous()
+    weight = input.new_empty((grad.shape[1], input.shape[1] // groups, *kernel_size))
+    return _gradients(grad, input, weight, stride, padding, dilation, groups, (False, True))[1]
 
 
 def activation_backward(grad: Tensor, value: Tensor, activation: int) -> Tensor:
@@ -140,20 +134,7 @@ def _evenly_padded(
     return padded[:, :, :height, :width], [0, 0]
 
 
-def _crashes(
-    image: Tensor, size: Sequence[int], kernel: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-) -> bool:
-    """Whether oneDNN would, in a 16-bit type: where the taps of a window may all miss the image."""
-    if not (image.is_cpu and image.dtype in _NARROW):
-        return False
-    for side in range(2):
-        reach = dilation[side] * (kernel[side] - 1)
-        if max(padding[2 * side : 2 * side + 2]) > reach or (kernel[side] > 1 and dilation[side] > size[side]):
-            return True
-    return False
-
-
-def _backward(
+def _gradients(
     grad: Tensor,
     input: Tensor,
     weight: Tensor,
@@ -161,10 +142,21 @@ def _backward(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
-    which: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    mask = [which == 0, which == 1, False]
-    result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        grad, input, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
+    """The gradients of a convolution by input and weight, in their layouts; of one alone, values are not used."""
+    whole, sides = _evenly_padded(input, weight.shape[2:], stride, padding, dilation)
+    by_input, by_weight, _ = torch.ops.aten.convolution_backward(
+        grad, whole, weight, None, stride, sides, dilation, False, [0, 0], groups, [*wanted, False]
     )
-    return result
+    if wanted[0]:
+        if whole is not input:
+            top, bottom, left, right = padding
+            height, width = input.shape[2:]
+            # What was cut off may be all of the image and some of the padding.
+            by_input = F.pad(by_input, (0, max(-right, 0), 0, max(-bottom, 0)))
+            by_input = by_input[:, :, top : top + height, left : left + width]
+        by_input = by_input.contiguous(memory_format=_layout(input))
+    if wanted[1]:
+        by_weight = by_weight.contiguous(memory_format=_layout(weight))
+    return by_input, by_weight

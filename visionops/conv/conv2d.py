@@ -66,7 +66,6 @@ def conv2d(
     if torch._C._is_any_autocast_enabled():
         images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups)
-    backend = backend or preferred(images, weight, groups)
     if activation is not None:
         _check.one_of("activation", activation, ACTIVATIONS)
     strides, gaps, kernel = (
@@ -76,6 +75,7 @@ def conv2d(
     )
     sides = padding_of(padding, kernel, strides, gaps)
     positions((images.shape[2], images.shape[3]), kernel, strides, sides, gaps)
+    backend = backend or preferred(images, weight, groups, strides)
     out: Tensor = CONV2D(images, weight, bias, strides, sides, gaps, groups, ACTIVATIONS[activation], backend=backend)
     return out if input.ndim == 4 else out[0]
 

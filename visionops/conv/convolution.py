@@ -36,6 +36,18 @@ def _fake_conv2d(
     return empty_image(input, weight.shape[0], height, width)
 
 
+def _fake_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    return empty_image(input, *input.shape[1:]), empty_image(weight, *weight.shape[1:])
+
+
 def _fake_transposed(
     input: Tensor,
     weight: Tensor,
@@ -78,13 +90,40 @@ def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value = shown[0] if shown else CONV2D(input, weight, bias, *ctx.window, 0, backend=backend)
         grad = ACTIVATION_BACKWARD(grad, value, ctx.activation, backend=backend)
     by_input = by_weight = by_bias = None
-    if ctx.needs_input_grad[0]:
-        by_input = CONV_TRANSPOSE2D(grad, weight, None, list(input.shape[2:]), *ctx.window, backend=backend)
-    if ctx.needs_input_grad[1]:
-        by_weight = CONV2D_WEIGHT(grad, input, list(weight.shape[2:]), *ctx.window, backend=backend)
+    if backend == "aten" and all(ctx.needs_input_grad[:2]) and not torch._C._are_functorch_transforms_active():
+        by_input, by_weight = CONV2D_BACKWARD(grad, input, weight, *ctx.window, backend=backend)
+    else:
+        if ctx.needs_input_grad[0]:
+            by_input = CONV_TRANSPOSE2D(grad, weight, None, list(input.shape[2:]), *ctx.window, backend=backend)
+        if ctx.needs_input_grad[1]:
+            by_weight = CONV2D_WEIGHT(grad, input, list(weight.shape[2:]), *ctx.window, backend=backend)
     if ctx.needs_input_grad[2]:
         by_bias = grad.sum((0, 2, 3))
     return by_input, by_weight, by_bias, None, None, None, None, None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grad, input, weight, *ctx.window = inputs
+    ctx.save_for_backward(grad, input, weight)
+
+
+def _backward_backward(ctx: Any, by_input: Tensor | None, by_weight: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad, input, weight = ctx.saved_tensors
+    # The convolution is linear in its input and in its weight, so each half is that of one of the operations below.
+    by_grad = by_image = by_filters = None
+    if by_input is not None:
+        if ctx.needs_input_grad[0]:
+            by_grad = CONV2D(by_input, weight, None, *ctx.window, 0, backend=ctx.backend)
+        if ctx.needs_input_grad[2]:
+            by_filters = CONV2D_WEIGHT(grad, by_input, list(weight.shape[2:]), *ctx.window, backend=ctx.backend)
+    if by_weight is not None:
+        if ctx.needs_input_grad[0]:
+            more = CONV2D(input, by_weight, None, *ctx.window, 0, backend=ctx.backend)
+            by_grad = more if by_grad is None else by_grad + more
+        if ctx.needs_input_grad[1]:
+            size = list(input.shape[2:])
+            by_image = CONV_TRANSPOSE2D(grad, by_weight, None, size, *ctx.window, backend=ctx.backend)
+    return by_grad, by_image, by_filters, None, None, None, None
 
 
 def _save_transposed(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -151,6 +190,13 @@ CONV2D = Op(
     gradient=Gradient(_save_conv2d, _conv2d_backward),
     backends=BACKENDS,
 )
+# Where torch computes, both gradients in one call: two would each lay out the incoming one anew.
+CONV2D_BACKWARD = Op(
+    "conv2d_backward",
+    fake=_fake_backward,
+    gradient=Gradient(_save_backward, _backward_backward),
+    backends=(ATEN,),
+)
 CONV_TRANSPOSE2D = Op(
     "conv_transpose2d",
     fake=_fake_transposed,
@@ -170,11 +216,13 @@ ACTIVATION_BACKWARD = Op(
 )
 
 
-# Of an image whose planes are worth laying out line by line.
-_LEAST_PIXELS = 400
+# Of a result whose planes are worth laying out line by line.
+_LEAST_PIXELS = 150
+# Of a window whose forward pass is worth more than torch's.
+_MOST_TAPS = 9
 
 
-def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
+def preferred(input: Tensor, weight: Tensor, groups: int, stride: Sequence[int] = (1, 1)) -> str | None:
     """The backend that was measured faster for such a convolution: torch's where a vendor's kernels win."""
     dtype = input.dtype
     if not input.is_cpu or dtype is torch.float16:
@@ -182,17 +230,29 @@ def preferred(input: Tensor, weight: Tensor, groups: int) -> str | None:
     out_channels, in_channels, height, width = weight.shape
     if out_channels == 0 or in_channels == 0:
         return None  # torch has no results without channels
-    pointwise = height == 1 and width == 1
-    if dtype is torch.float32:
-        native = groups == 1 and pointwise
-        if groups == input.shape[1] == out_channels and height == 3 and width == 3:
-            if is_channels_last(input):
-                native = needs_autograd((input, weight))  # torch's backward is slow
-            else:
-                native = input.shape[2] * input.shape[3] >= _LEAST_PIXELS
+    taps = height * width
+    if groups == input.shape[1] == out_channels:
+        native = dtype is torch.float64 or _native_by_channel(input, weight, taps, stride)
+    elif dtype is torch.float64:
+        native = taps > 1
     else:
-        native = groups == 1 and not pointwise and dtype is torch.float64
+        native = dtype is torch.float32 and groups == 1 and taps == 1
     return None if native else "aten"
+
+
+def _native_by_channel(input: Tensor, weight: Tensor, taps: int, stride: Sequence[int]) -> bool:
+    """Whether our kernels of a depthwise convolution beat oneDNN's."""
+    few = taps <= _MOST_TAPS
+    channels_last = is_channels_last(input)
+    large = input.shape[2] * input.shape[3] >= _LEAST_PIXELS * stride[0] * stride[1]
+    if input.dtype is torch.float32:
+        if needs_autograd((input, weight)):
+            return channels_last or large or not few
+        return few and (channels_last or large)
+    # In bfloat16 oneDNN is quick at windows of few taps and stride 1 alone, and at all without gradients.
+    if needs_autograd((input, weight)) and (not few or max(stride) > 1):
+        return True
+    return few and large and not channels_last and max(stride) == 1
 
 
 def autocast(*values: Any) -> tuple[Any, ...]:

@@ -205,7 +205,7 @@ def depthwise_separable_conv2d(
     # Torch multiplies bfloat16 as it is, which wins against keeping the middle in cache.
     narrow = backend is None and images.is_cpu and images.dtype == torch.bfloat16
     if narrow or needs_autograd((images, *first, *second)):
-        backends = backend or preferred(images, first[0], channels), backend or preferred(images, second[0], 1)
+        backends = backend or preferred(images, first[0], channels, steps), backend or preferred(images, second[0], 1)
         middle = CONV2D(images, *first, steps, sides, gaps, channels, codes[0], backend=backends[0])
         out: Tensor = CONV2D(middle, *second, [1, 1], [0, 0, 0, 0], [1, 1], 1, codes[1], backend=backends[1])
     else:
