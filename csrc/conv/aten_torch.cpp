@@ -2,6 +2,8 @@
 // small convolution.
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
+#include <array>
+
 #include "conv/activation.h"
 #include "conv/convolution_torch.h"
 
@@ -119,18 +121,23 @@ struct Wanted {
   bool by_image, by_weight;
 };
 
+/// Whether a window may lie wholly in the padding, along either side of an image of this size.
+bool may_miss(const Ints& size, const Ints& kernel, const Ints& padding, const Ints& dilation) {
+  return may_miss(size[0], kernel[0], padding[0], padding[1], dilation[0]) ||
+         may_miss(size[1], kernel[1], padding[2], padding[3], dilation[1]);
+}
+
 /// Whether oneDNN's gradients of 16-bit types are wrong: by the image it crashes where a window misses that; by the
 /// weight it returns garbage for dilated windows, what is one pixel wide, and more padding than half a window.
 bool is_wrong(Wanted wanted, const Tensor& grad, const Tensor& image, const Ints& kernel, const Ints& padding,
               const Ints& dilation) {
   if (image.element_size() != 2) return false;
-  bool misses = false, is_odd = image.size(3) == 1 || grad.size(3) == 1;
+  bool is_odd = image.size(3) == 1 || grad.size(3) == 1;
   for (int d = 0; d < 2; ++d) {
-    const int64_t before = padding[2 * d], after = padding[2 * d + 1];
-    misses |= may_miss(image.size(2 + d), kernel[d], before, after, dilation[d]);
-    is_odd |= dilation[d] > 1 || 2 * std::max(before, after) > kernel[d];
+    is_odd |= dilation[d] > 1 || 2 * std::max(padding[2 * d], padding[2 * d + 1]) > kernel[d];
   }
-  return (wanted.by_image && misses) || (wanted.by_weight && is_odd);
+  return (wanted.by_image && may_miss({image.size(2), image.size(3)}, kernel, padding, dilation)) ||
+         (wanted.by_weight && is_odd);
 }
 
 /// The gradients of a convolution by its image and by its weight, each in the layout of what it is the gradient of,
@@ -147,19 +154,17 @@ std::tuple<Tensor, Tensor> gradients(Wanted wanted, const Tensor& grad, const Te
     if (wanted.by_weight) by_weight = torch::stable::to(by_weight, image.scalar_type());
     return {by_image, by_weight};
   }
-  // Where channels are last, the gradient by the weight is wrong if more of a window than half may lie in the padding,
-  // in float32 too.
-  bool even = true, by_planes = image.size(3) == 1 || grad.size(3) == 1;
+  // The gradient by the weight is wrong, in float32 too, for windows along a row that are dilated and have a stride and
+  // much padding: seen from 15 pixels of it and 29 results.
+  bool is_padded = dilation[1] > 1 && stride[1] > 1 && std::max(padding[2], padding[3]) > 0;
   for (int d = 0; d < 2; ++d) {
-    const int64_t before = padding[2 * d], after = padding[2 * d + 1];
-    even &= is_even(image.size(2 + d), kernel[d], stride[d], before, after, dilation[d]);
-    by_planes |= 2 * std::max(before, after) > dilation[d] * (kernel[d] - 1) + 1;
+    is_padded |= !is_even(image.size(2 + d), kernel[d], stride[d], padding[2 * d], padding[2 * d + 1], dilation[d]);
   }
-  const bool last = is_channels_last(image);
-  const auto given = [&](const Tensor& tensor) { return by_planes ? with_planes(tensor) : in_layout(tensor, last); };
-  const Tensor result = given(grad), whole = given(even ? image : with_padding(image, padding)),
+  const bool last = is_channels_last(image), is_thin = image.size(3) == 1 || grad.size(3) == 1;
+  const auto given = [&](const Tensor& tensor) { return is_thin ? with_planes(tensor) : in_layout(tensor, last); };
+  const Tensor result = given(grad), whole = given(is_padded ? with_padding(image, padding) : image),
                filters = given(weight);
-  const int64_t sides[] = {even ? padding[0] : 0, even ? padding[2] : 0}, none[] = {0, 0};
+  const int64_t sides[] = {is_padded ? 0 : padding[0], is_padded ? 0 : padding[2]}, none[] = {0, 0};
   const int32_t mask[] = {wanted.by_image, wanted.by_weight, 0};
   AtenTensorHandle handles[3] = {};
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution_backward(
@@ -169,7 +174,7 @@ std::tuple<Tensor, Tensor> gradients(Wanted wanted, const Tensor& grad, const Te
   Tensor by_image(handles[0]), by_weight(handles[1]);
   const Tensor by_bias(handles[2]);
   if (wanted.by_image) {
-    if (!even) {
+    if (is_padded) {
       const auto cut = [&](int side) { return std::max<int64_t>(-padding[side], 0); };
       by_image = torch::stable::pad(by_image, {0, cut(3), 0, cut(1)}, "constant", 0.0);
       for (int d = 0; d < 2; ++d) {
@@ -202,18 +207,48 @@ std::tuple<Tensor, Tensor> conv2d_backward_aten_op(const Tensor& grad, const Ten
   return gradients({true, true}, grad, input, weight, stride, padding, dilation, groups);
 }
 
+/// What torch's transposed convolution adds at the bottom and on the right of its result to make it of this size, if
+/// it takes that.
+std::optional<std::array<int64_t, 2>> output_padding(const Tensor& input, const Tensor& weight, const Ints& output_size,
+                                                     const Ints& stride, const Ints& padding, const Ints& dilation) {
+  std::array<int64_t, 2> added;
+  for (int d = 0; d < 2; ++d) {
+    const int64_t reach = dilation[d] * (weight.size(2 + d) - 1) + 1;
+    added[d] = output_size[d] - ((input.size(2 + d) - 1) * stride[d] + reach - 2 * padding[2 * d]);
+    if (added[d] < 0 || added[d] >= std::max(stride[d], dilation[d])) return std::nullopt;
+  }
+  return added;
+}
+
 Tensor conv_transpose2d_aten_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                                 const Ints& output_size, const Ints& stride, const Ints& padding, const Ints& dilation,
                                 int64_t groups) {
   check_images(input, weight);
   check(within(output_size, 2, 0), "output_size: expected two sizes, 0 or more");
   const int64_t channels = weight.size(1) * groups;
-  const Tensor whole = empty_image(input.size(0), channels, output_size[0], output_size[1], is_channels_last(input),
-                                   input.scalar_type());
-  check_gradients(input, whole, weight, stride, padding, dilation, groups);
+  const Shapes s(output_size[0], output_size[1], channels, input.size(1), {weight.size(2), weight.size(3)}, stride,
+                 padding, dilation, groups);
+  check(weight.size(0) == input.size(1), "weight: expected the input's channels");
+  check(input.size(2) == s.y.positions && input.size(3) == s.x.positions,
+        "output_size: expected one from which a convolution makes the input's");
+  check(!bias || (bias->dim() == 1 && bias->size(0) == channels), "bias: expected one value per output channel");
+  const bool last = is_channels_last(input);
+  const auto added = output_padding(input, weight, output_size, stride, padding, dilation);
+  // As its gradients, it crashes in 16-bit types.
+  const bool crashes =
+      input.element_size() == 2 && may_miss(output_size, {weight.size(2), weight.size(3)}, padding, dilation);
+  if (added && !crashes) {
+    const int64_t sides[] = {padding[0], padding[2]};
+    const Tensor image = in_layout(input, last), filters = in_layout(weight, last);
+    AtenTensorHandle shift = bias ? bias->get() : nullptr, handle = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution(image.get(), filters.get(), bias ? &shift : nullptr,
+                                                             stride.data(), 2, sides, 2, dilation.data(), 2, 1,
+                                                             added->data(), 2, groups, &handle));
+    return in_layout(Tensor(handle), last);
+  }
+  const Tensor whole = empty_image(input.size(0), channels, output_size[0], output_size[1], last, input.scalar_type());
   const Tensor out = std::get<0>(gradients({true, false}, input, whole, weight, stride, padding, dilation, groups));
   if (!bias) return out;
-  check(bias->dim() == 1 && bias->size(0) == channels, "bias: expected one value per output channel");
   const Tensor shift = torch::stable::view(as_contiguous(*bias), {channels, 1, 1});
   AtenTensorHandle sum = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_add_Tensor(out.get(), shift.get(), 1, &sum));
