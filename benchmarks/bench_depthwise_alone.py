@@ -1,4 +1,4 @@
-"""Rows of depthwise convolution alone: layers of MobileNets and, with 7 x 7 windows, of ConvNeXt."""
+"""Rows of depthwise convolution alone: of MobileNets, EfficientNet (5 x 5 windows) and ConvNeXt (7 x 7)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ LAYERS = {
     "144@56": (144, 56, 1, 3),
     "384@14": (384, 14, 1, 3),
     "960@7": (960, 7, 1, 3),
+    "672@14k5": (672, 14, 1, 5),
     "192@28k7": (192, 28, 1, 7),
 }
 

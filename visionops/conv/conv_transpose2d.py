@@ -61,19 +61,21 @@ def conv_transpose2d(
     if torch._C._is_any_autocast_enabled():
         images, weight, bias = autocast(images, weight, bias)
     check_weight(images, weight, bias, groups, transposed=True)
-    for name, tensor in (("input", images), ("weight", weight)):
-        if 0 in tensor.shape[2:]:
-            raise ValueError(f"{name}: expected at least one pixel, got {_check.describe(tensor)}")
+    pixels, taps = images.shape[2:], weight.shape[2:]
+    if 0 in pixels or 0 in taps:
+        name, tensor = ("input", images) if 0 in pixels else ("weight", weight)
+        raise ValueError(f"{name}: expected at least one pixel, got {_check.describe(tensor)}")
     steps, gaps = _check.pair("stride", stride, 1), _check.pair("dilation", dilation, 1)
     around, extra = sides("padding", padding), _check.pair("output_padding", output_padding, 0)
     size = []
     for side in range(2):
-        if extra[side] >= max(steps[side], gaps[side]):
+        added = extra[side]
+        if added >= steps[side] and added >= gaps[side]:
             raise ValueError(f"output_padding: expected less than the stride or the dilation, got {output_padding!r}")
-        reach = gaps[side] * (weight.shape[2 + side] - 1) + 1
-        size.append((images.shape[2 + side] - 1) * steps[side] + reach + extra[side] - 2 * around[2 * side])
+        reach = gaps[side] * (taps[side] - 1) + 1
+        size.append((pixels[side] - 1) * steps[side] + reach + added - 2 * around[2 * side])
         # Rows added at the bottom are rows not cut off there; beyond those, no window reads them.
-        around[2 * side + 1] -= extra[side]
+        around[2 * side + 1] -= added
     if size[0] < 1 or size[1] < 1:
         raise ValueError(f"padding: expected one that leaves a result, got {padding!r}")
     backend = backend or preferred(images, weight, groups)
