@@ -232,6 +232,7 @@ Tensor conv_transpose2d_aten_op(const Tensor& input, const Tensor& weight, const
   check(input.size(2) == s.y.positions && input.size(3) == s.x.positions,
         "output_size: expected one from which a convolution makes the input's");
   check(!bias || (bias->dim() == 1 && bias->size(0) == channels), "bias: expected one value per output channel");
+  check(weight.numel() > 0, "weight: expected at least one channel, for torch makes no results of none");
   const bool last = is_channels_last(input);
   const auto added = output_padding(input, weight, output_size, stride, padding, dilation);
   // As its gradients, it crashes in 16-bit types.

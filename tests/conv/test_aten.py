@@ -91,3 +91,6 @@ def test_without_channels_torch_has_no_results():
     assert visionops.conv2d(torch.ones(1, 2, 3, 3), torch.ones(0, 2, 2, 2)).shape == (1, 0, 2, 2)
     with pytest.raises(ValueError, match="weight: expected at least one channel"):
         visionops.conv2d(torch.ones(1, 0, 3, 3), torch.ones(2, 0, 2, 2), backend="aten")
+    assert visionops.conv_transpose2d(torch.ones(1, 2, 3, 3), torch.ones(2, 0, 2, 2)).shape == (1, 0, 4, 4)
+    with pytest.raises(ValueError, match="weight: expected at least one channel"):
+        visionops.conv_transpose2d(torch.ones(1, 2, 3, 3), torch.ones(2, 0, 2, 2), backend="aten")

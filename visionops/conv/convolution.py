@@ -107,7 +107,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(grad, input, weight)
 
 
-def _backward_backward(ctx: Any, by_input: Tensor | None, by_weight: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward_of_backward(ctx: Any, by_input: Tensor | None, by_weight: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, input, weight = ctx.saved_tensors
     # The convolution is linear in its input and in its weight, so each half is that of one of the operations below.
     by_grad = by_image = by_filters = None
@@ -194,7 +194,7 @@ CONV2D = Op(
 CONV2D_BACKWARD = Op(
     "conv2d_backward",
     fake=_fake_backward,
-    gradient=Gradient(_save_backward, _backward_backward),
+    gradient=Gradient(_save_backward, _backward_of_backward),
     backends=(ATEN,),
 )
 CONV_TRANSPOSE2D = Op(
@@ -249,7 +249,7 @@ def _native_by_channel(input: Tensor, weight: Tensor, taps: int, stride: Sequenc
         if needs_autograd((input, weight)):
             return channels_last or large or not few
         return few and (channels_last or large)
-    # In bfloat16 oneDNN is quick at windows of few taps and stride 1 alone, and at all without gradients.
+    # In bfloat16 oneDNN's gradients are quick for few taps without a stride alone; its results, but for large planes.
     if needs_autograd((input, weight)) and (not few or max(stride) > 1):
         return True
     return few and large and not channels_last and max(stride) == 1
