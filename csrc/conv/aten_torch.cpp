@@ -145,7 +145,6 @@ bool is_wrong(Wanted wanted, const Tensor& grad, const Tensor& image, const Ints
 std::tuple<Tensor, Tensor> gradients(Wanted wanted, const Tensor& grad, const Tensor& image, const Tensor& weight,
                                      const Ints& stride, const Ints& padding, const Ints& dilation, int64_t groups) {
   const Ints kernel = {weight.size(2), weight.size(3)};
-  window_of(kernel, stride, padding, dilation);
   if (is_wrong(wanted, grad, image, kernel, padding, dilation)) {
     const auto wide = [](const Tensor& tensor) { return torch::stable::to(tensor, ScalarType::Float); };
     auto [by_image, by_weight] =
@@ -187,23 +186,13 @@ std::tuple<Tensor, Tensor> gradients(Wanted wanted, const Tensor& grad, const Te
   return {by_image, by_weight};
 }
 
-/// Checks what the gradients have in common: image (B, C, H, W), weight (O, C / groups, kh, kw), their convolution.
-void check_gradients(const Tensor& grad, const Tensor& image, const Tensor& weight, const Ints& stride,
-                     const Ints& padding, const Ints& dilation, int64_t groups) {
-  check_images(grad, weight);
-  check_images(image, weight);
-  const Shapes s(image.size(2), image.size(3), image.size(1), weight.size(0), {weight.size(2), weight.size(3)}, stride,
-                 padding, dilation, groups);
-  check(weight.size(1) == s.in_channels, "weight: expected channels of one group");
-  check(grad.size(0) == image.size(0) && grad.size(1) == weight.size(0) && grad.size(2) == s.y.positions &&
-            grad.size(3) == s.x.positions,
-        "grad: expected the shape of the result");
-}
-
 std::tuple<Tensor, Tensor> conv2d_backward_aten_op(const Tensor& grad, const Tensor& input, const Tensor& weight,
                                                    const Ints& stride, const Ints& padding, const Ints& dilation,
                                                    int64_t groups) {
-  check_gradients(grad, input, weight, stride, padding, dilation, groups);
+  check_images(input, weight);
+  const Ints kernel = {weight.size(2), weight.size(3)};
+  const Shapes s = gradient_shapes(grad, input, kernel, stride, padding, dilation, groups);
+  check(weight.size(0) == grad.size(1) && weight.size(1) == s.in_channels, "weight: expected channels of one group");
   return gradients({true, true}, grad, input, weight, stride, padding, dilation, groups);
 }
 
@@ -223,14 +212,8 @@ std::optional<std::array<int64_t, 2>> output_padding(const Tensor& input, const 
 Tensor conv_transpose2d_aten_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                                 const Ints& output_size, const Ints& stride, const Ints& padding, const Ints& dilation,
                                 int64_t groups) {
-  check_images(input, weight);
-  check(within(output_size, 2, 0), "output_size: expected two sizes, 0 or more");
+  transposed_shapes(input, weight, output_size, stride, padding, dilation, groups);
   const int64_t channels = weight.size(1) * groups;
-  const Shapes s(output_size[0], output_size[1], channels, input.size(1), {weight.size(2), weight.size(3)}, stride,
-                 padding, dilation, groups);
-  check(weight.size(0) == input.size(1), "weight: expected the input's channels");
-  check(input.size(2) == s.y.positions && input.size(3) == s.x.positions,
-        "output_size: expected one from which a convolution makes the input's");
   check(!bias || (bias->dim() == 1 && bias->size(0) == channels), "bias: expected one value per output channel");
   check(weight.numel() > 0, "weight: expected at least one channel, for torch makes no results of none");
   const bool last = is_channels_last(input);
@@ -258,12 +241,8 @@ Tensor conv_transpose2d_aten_op(const Tensor& input, const Tensor& weight, const
 
 Tensor conv2d_weight_aten_op(const Tensor& grad, const Tensor& input, const Ints& kernel_size, const Ints& stride,
                              const Ints& padding, const Ints& dilation, int64_t groups) {
-  check_images(grad, input);
-  check(within(kernel_size, 2, 1), "kernel_size: expected two sizes, 1 or more");
-  check(groups >= 1, "groups: expected 1 or more");
-  const Tensor weight =
-      empty({grad.size(1), input.size(1) / groups, kernel_size[0], kernel_size[1]}, input.scalar_type());
-  check_gradients(grad, input, weight, stride, padding, dilation, groups);
+  const Shapes s = gradient_shapes(grad, input, kernel_size, stride, padding, dilation, groups);
+  const Tensor weight = empty({grad.size(1), s.in_channels, kernel_size[0], kernel_size[1]}, input.scalar_type());
   return std::get<1>(gradients({false, true}, grad, input, weight, stride, padding, dilation, groups));
 }
 

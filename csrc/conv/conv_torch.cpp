@@ -148,14 +148,8 @@ Tensor conv2d_op(const Tensor& input, const Tensor& weight, const std::optional<
 Tensor conv_transpose2d_op(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                            const Ints& output_size, const Ints& stride, const Ints& padding, const Ints& dilation,
                            int64_t groups) {
-  check_images(input, weight);
-  check(within(output_size, 2, 0), "output_size: expected two sizes, 0 or more");
+  const Shapes s = transposed_shapes(input, weight, output_size, stride, padding, dilation, groups);
   const int64_t out_channels = weight.size(1) * groups;
-  const Shapes s(output_size[0], output_size[1], out_channels, input.size(1), {weight.size(2), weight.size(3)}, stride,
-                 padding, dilation, groups);
-  check(weight.size(0) == input.size(1), "weight: expected the input's channels");
-  check(input.size(2) == s.y.positions && input.size(3) == s.x.positions,
-        "output_size: expected one from which a convolution makes the input's");
   const Tensor in = as_dense_image(input);
   const bool last = is_channels_last(in);
   std::optional<Tensor> kept;
@@ -198,12 +192,7 @@ Tensor conv_transpose2d_op(const Tensor& input, const Tensor& weight, const std:
 
 Tensor conv2d_weight_op(const Tensor& grad, const Tensor& input, const Ints& kernel_size, const Ints& stride,
                         const Ints& padding, const Ints& dilation, int64_t groups) {
-  check_images(input, grad);
-  check(within(kernel_size, 2, 1), "kernel_size: expected two sizes, 1 or more");
-  const Shapes s(input.size(2), input.size(3), input.size(1), grad.size(1), kernel_size, stride, padding, dilation,
-                 groups);
-  check(grad.size(0) == input.size(0) && grad.size(2) == s.y.positions && grad.size(3) == s.x.positions,
-        "grad: expected the shape of the result");
+  const Shapes s = gradient_shapes(grad, input, kernel_size, stride, padding, dilation, groups);
   const Tensor in = as_dense_image(input);
   const bool last = is_channels_last(in);
   const Tensor g = in_layout(grad, last);

@@ -68,6 +68,32 @@ inline void check_images(const Tensor& a, const Tensor& b) {
   check(a.scalar_type() == b.scalar_type(), "weight: expected the input's dtype");
 }
 
+// Of a transposed convolution, whose weight is (in, out / groups, kh, kw): those of the convolution it is the adjoint
+// of.
+inline Shapes transposed_shapes(const Tensor& input, const Tensor& weight, const Ints& output_size, const Ints& stride,
+                                const Ints& padding, const Ints& dilation, int64_t groups) {
+  check_images(input, weight);
+  check(within(output_size, 2, 0), "output_size: expected two sizes, 0 or more");
+  const Shapes s(output_size[0], output_size[1], weight.size(1) * groups, input.size(1),
+                 {weight.size(2), weight.size(3)}, stride, padding, dilation, groups);
+  check(weight.size(0) == input.size(1), "weight: expected the input's channels");
+  check(input.size(2) == s.y.positions && input.size(3) == s.x.positions,
+        "output_size: expected one from which a convolution makes the input's");
+  return s;
+}
+
+// Of a gradient by the weight, from that of the result.
+inline Shapes gradient_shapes(const Tensor& grad, const Tensor& input, const Ints& kernel_size, const Ints& stride,
+                              const Ints& padding, const Ints& dilation, int64_t groups) {
+  check_images(input, grad);
+  check(within(kernel_size, 2, 1), "kernel_size: expected two sizes, 1 or more");
+  const Shapes s(input.size(2), input.size(3), input.size(1), grad.size(1), kernel_size, stride, padding, dilation,
+                 groups);
+  check(grad.size(0) == input.size(0) && grad.size(2) == s.y.positions && grad.size(3) == s.x.positions,
+        "grad: expected the shape of the result");
+  return s;
+}
+
 // The filters of a depthwise problem by tap and channel.
 inline Tensor filters_of(const ConvolutionProblem& problem) {
   const bool wide = problem.dtype == DType::f64;

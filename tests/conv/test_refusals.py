@@ -139,14 +139,6 @@ FILTERS, WIDE = (OPS.winograd_filters_native(weight) for weight in (W, torch.one
         lambda: OPS.conv2d_native(X, W, None, ONE, NONE, ONE, 0, 0),
         lambda: OPS.conv2d_native(X, W, None, ONE, NONE, ONE, 3, 0),
         lambda: OPS.conv2d_native(X, W, None, ONE, NONE, ONE, 1, 7),
-        lambda: OPS.conv_transpose2d_native(G, W, None, [5, 9], ONE, NONE, ONE, 1),
-        lambda: OPS.conv_transpose2d_native(G, W, None, [5, -6], ONE, NONE, ONE, 1),
-        lambda: OPS.conv_transpose2d_native(G, W[:5], None, [5, 6], ONE, NONE, ONE, 1),
-        lambda: OPS.conv_transpose2d_native(G, W, B, [5, 6], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_native(G, X, [2, 3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_native(G[:1], X, [3, 3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_native(G, X, [3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_native(G, X.double(), [3, 3], ONE, NONE, ONE, 1),
         lambda: OPS.conv2d_aten(X[0], W, None, ONE, NONE, ONE, 1, 0),
         lambda: OPS.conv2d_aten(X, W.double(), None, ONE, NONE, ONE, 1, 0),
         lambda: OPS.conv2d_aten(X, W[:, :3], None, ONE, NONE, ONE, 1, 0),
@@ -161,15 +153,6 @@ FILTERS, WIDE = (OPS.winograd_filters_native(weight) for weight in (W, torch.one
         lambda: OPS.conv2d_backward_aten(G, X.double(), W, ONE, NONE, ONE, 1),
         lambda: OPS.conv2d_backward_aten(G, X, W[:, :3], ONE, NONE, ONE, 1),
         lambda: OPS.conv2d_backward_aten(G, X, W, ONE, NONE, ONE, 0),
-        lambda: OPS.conv_transpose2d_aten(G, W, None, [5, 9], ONE, NONE, ONE, 1),
-        lambda: OPS.conv_transpose2d_aten(G, W, None, [5, -6], ONE, NONE, ONE, 1),
-        lambda: OPS.conv_transpose2d_aten(G, W[:5], None, [5, 6], ONE, NONE, ONE, 1),
-        lambda: OPS.conv_transpose2d_aten(G, W, B, [5, 6], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_aten(G, X, [2, 3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_aten(G[:1], X, [3, 3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_aten(G, X, [3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_aten(G, X.double(), [3, 3], ONE, NONE, ONE, 1),
-        lambda: OPS.conv2d_weight_aten(G, X, [3, 3], ONE, NONE, ONE, 0),
         lambda: OPS.winograd_filters_native(W[:, :, :2]),
         lambda: OPS.winograd_filters_native(W.double()),
         lambda: OPS.winograd_filters_native(W[0]),
@@ -194,3 +177,27 @@ def test_the_torch_operations_assert_what_memory_safety_needs(call: Callable[[],
     # Exported graphs call them without the public functions' checks.
     with pytest.raises((ValueError, RuntimeError)):
         call()
+
+
+def operation(name: str, backend: str) -> Any:
+    return getattr(OPS, f"{name}_{backend}")
+
+
+@pytest.mark.parametrize("backend", ["native", "aten"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda backend: operation("conv_transpose2d", backend)(G, W, None, [5, 9], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv_transpose2d", backend)(G, W, None, [5, -6], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv_transpose2d", backend)(G, W[:5], None, [5, 6], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv_transpose2d", backend)(G, W, B, [5, 6], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv2d_weight", backend)(G, X, [2, 3], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv2d_weight", backend)(G[:1], X, [3, 3], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv2d_weight", backend)(G, X, [3], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv2d_weight", backend)(G, X.double(), [3, 3], ONE, NONE, ONE, 1),
+        lambda backend: operation("conv2d_weight", backend)(G, X, [3, 3], ONE, NONE, ONE, 0),
+    ],
+)
+def test_so_do_the_gradients_of_both_backends(call: Callable[[str], Tensor], backend: str) -> None:
+    with pytest.raises((ValueError, RuntimeError)):
+        call(backend)

@@ -6,6 +6,7 @@ On the CPU, where it is oneDNN, csrc/conv/aten_torch.cpp has the convolutions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,7 @@ def conv2d_backward(
     groups: int,
 ) -> tuple[Tensor, Tensor]:
     """The operation `conv2d_backward`, which only this backend has: torch computes both gradients in one call."""
-    by_input, by_weight = _gradients(grad, input, weight, stride, padding, dilation, groups, (True, True))
-    return by_input, by_weight
+    return _gradients((True, True), grad, input, weight, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(
@@ -70,7 +70,7 @@ def conv_transpose2d(
 ) -> Tensor:
     """The operation `conv_transpose2d` on this backend: torch's gradient of a convolution by its input."""
     whole = empty_image(input, weight.shape[1] * groups, *output_size)
-    out, _ = _gradients(input, whole, weight, stride, padding, dilation, groups, (True, False))
+    out, _ = _gradients((True, False), input, whole, weight, stride, padding, dilation, groups)
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -85,7 +85,7 @@ def conv2d_weight(
 ) -> Tensor:
     """The operation `conv2d_weight` on this backend."""
     weight = input.new_empty((grad.shape[1], input.shape[1] // groups, *kernel_size))
-    return _gradients(grad, input, weight, stride, padding, dilation, groups, (False, True))[1]
+    return _gradients((False, True), grad, input, weight, stride, padding, dilation, groups)[1]
 
 
 def activation_backward(grad: Tensor, value: Tensor, activation: int) -> Tensor:
@@ -135,16 +135,10 @@ def _evenly_padded(
 
 
 def _gradients(
-    grad: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    wanted: tuple[bool, bool],
+    wanted: tuple[bool, bool], grad: Tensor, input: Tensor, weight: Tensor, *window: Any
 ) -> tuple[Tensor, Tensor]:
     """The gradients of a convolution by input and weight, in their layouts; of one alone, values are not used."""
+    stride, padding, dilation, groups = window
     whole, sides = _evenly_padded(input, weight.shape[2:], stride, padding, dilation)
     by_input, by_weight, _ = torch.ops.aten.convolution_backward(
         grad, whole, weight, None, stride, sides, dilation, False, [0, 0], groups, [*wanted, False]
