@@ -155,10 +155,11 @@ struct Walk {
     });
   }
 
-  /// Calls f(run) for the chunks of items [begin, end).
+  /// Calls f(run) for the chunks of items [begin, end), the last item first: what the step before read last is still
+  /// in the cache.
   template <class F>
   void chunks(int64_t begin, int64_t end, F&& f) const {
-    for (int64_t item = begin; item < end; ++item) chunks(item, f);
+    for (int64_t item = end; item-- > begin;) chunks(item, f);
   }
 };
 
