@@ -1,5 +1,7 @@
-// The average of each window on the CPU: along each row once, then down the rows of a window; or window by window.
+// The average of each window on the CPU: along each row once, then down the rows of a window; of few taps all at once;
+// or window by window.
 #include "pool/avg_rows.h"
+#include "pool/dealt_windows.h"
 #include "pool/turned_planes.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -80,6 +82,60 @@ class Forward {
   int64_t* held_;
 };
 
+/// The averages of some windows, whose divisors are `down` times those across. Not inline, for what calls it is
+/// compiled for each type of image.
+template <class C>
+[[gnu::noinline]] void average_dealt(const DealtTaps<C>& taps, C down, const C* across, int64_t count, C* averages) {
+  for_vectors<C>(count, [&](auto vectors, int64_t begin, int last) {
+    constexpr int n = decltype(vectors)::value;
+    Lanes<C> sums[n] = {};
+    for (int64_t tap = 0; tap < taps.count; ++tap) {
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) sums[v] += load(taps.rows[tap] + begin + v * kLanes<C>);
+    }
+    for (int v = 0; v < n; ++v) {
+      const int64_t i = begin + v * kLanes<C>;
+      store(averages + i, sums[v] / (down * load(across + i)), v == n - 1 ? last : kLanes<C>);
+    }
+  });
+}
+
+/// By rows of few taps.
+template <class C>
+class ForwardOfDealt {
+ public:
+  ForwardOfDealt(const PoolShape& shape, const PoolDivisor& divisor, PoolScratch& scratch)
+      : cut_(cut_of(shape)),
+        count_(shape.x.out * shape.inner),
+        divisors_(shape, divisor, shape.inner, pool_round_up(count_, kPoolLanes<C>), scratch),
+        windows_(shape, scratch),
+        averages_(scratch.take<C>(count_)) {}
+
+  const PoolCut& cut() const { return cut_; }
+
+  void prepare() {
+    windows_.prepare(0);
+    divisors_.prepare();
+  }
+
+  template <class T>
+  void run(int64_t index, const T* input, T* output) {
+    windows_.run(cut_.item(index), input, [&](int64_t o, int64_t place, const DealtTaps<C>& taps) {
+      C* averages = averages_;
+      if constexpr (std::is_same_v<T, C>) averages = output + place;
+      average_dealt(taps, divisors_.down(o), divisors_.across(), count_, averages);
+      if constexpr (!std::is_same_v<T, C>) narrow(averages, output + place, count_);
+    });
+  }
+
+ private:
+  PoolCut cut_;
+  int64_t count_;
+  Divisors<C> divisors_;
+  DealtWindows<C> windows_;
+  C* averages_;  // of 16-bit types
+};
+
 /// What the sum of a window is divided by. No lambda, whose type would be another for each type of image, and with it
 /// all that folds float.
 struct Counted {
@@ -94,7 +150,11 @@ bool by_turned(const PoolShape& shape) { return turns_planes(shape) && pool_has_
 }  // namespace
 
 PoolWork avg_pool2d_work(const PoolShape& shape) {
-  if (!by_turned(shape)) return avg_work_of<Forward>(shape, pool_max(shape.x.out, shape.y.stride * shape.x.in));
+  if (!by_turned(shape)) {
+    const int64_t pixels_in_row = pool_max(shape.x.out, shape.y.stride * shape.x.in);
+    return pool_by_dealt(shape) ? avg_work_of<ForwardOfDealt>(shape, pixels_in_row)
+                                : avg_work_of<Forward>(shape, pixels_in_row);
+  }
   PoolWork work{};
   visit_floating(shape.dtype, [&](auto tag) {
     PoolScratch scratch(nullptr);
@@ -107,7 +167,8 @@ PoolWork avg_pool2d_work(const PoolShape& shape) {
 void avg_pool2d(const PoolShape& shape, const PoolDivisor& divisor, const void* input, void* output, void* scratch,
                 int64_t begin, int64_t end) {
   if (!by_turned(shape) && !pool_by_windows(shape)) {
-    return avg_run_items<Forward>(shape, divisor, input, output, scratch, begin, end);
+    return pool_by_dealt(shape) ? avg_run_items<ForwardOfDealt>(shape, divisor, input, output, scratch, begin, end)
+                                : avg_run_items<Forward>(shape, divisor, input, output, scratch, begin, end);
   }
   visit_floating(shape.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

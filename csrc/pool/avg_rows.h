@@ -28,10 +28,13 @@ class Divisors {
 
   /// Divides a row of values that belongs to window `o` down.
   void divide(C* __restrict values, int64_t o) const {
-    const auto down = static_cast<C>(divisor_.fixed != 0 ? 1 : pool_counted(shape_.y, divisor_, o));
+    const C down_o = down(o);
     const C* const __restrict across = across_;
-    for (int64_t i = 0; i < count_; ++i) values[i] /= down * across[i];
+    for (int64_t i = 0; i < count_; ++i) values[i] /= down_o * across[i];
   }
+
+  C down(int64_t o) const { return static_cast<C>(divisor_.fixed != 0 ? 1 : pool_counted(shape_.y, divisor_, o)); }
+  const C* across() const { return across_; }
 
  private:
   PoolShape shape_;

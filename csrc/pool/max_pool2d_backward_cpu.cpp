@@ -70,7 +70,8 @@ class Sending {
     C* sums = sums_;
     if constexpr (std::is_same_v<T, C>) sums = is_direct_ ? to : sums_;
     memset(sums, 0, (planes - 1) * size_ * sizeof(C) + rows * width_ * channels_ * sizeof(C));
-    const Windows inside = has_room_ ? Windows{0, x.out} : windows_inside();
+    const WindowsInside seen(x);
+    const Windows inside = has_room_ ? Windows{0, x.out} : Windows{seen.begin, seen.end};
     // The item's rows as if they were all.
     const PoolAxis strip = {rows, y.out, y.kernel, y.stride, y.padding + item.row, y.dilation};
     for (int64_t p = PoolWindows(y, item.row).begin; p < end; ++p) {
@@ -116,14 +117,6 @@ class Sending {
   struct Windows {
     int64_t begin, end;
   };
-
-  /// Those across whose taps all lie in the image.
-  Windows windows_inside() const {
-    const PoolAxis& x = shape_.x;
-    const int64_t begin = pool_min(x.out, pool_ceil_div(x.padding, x.stride));
-    const int64_t room = x.in - 1 + x.padding - (x.kernel - 1) * x.dilation;
-    return {begin, room < 0 ? begin : pool_max(begin, pool_min(x.out, room / x.stride + 1))};
-  }
 
   /// The pixels across at which windows begin.
   struct Starts {

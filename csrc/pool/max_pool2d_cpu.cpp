@@ -1,4 +1,6 @@
-// The maximum of each window on the CPU: along each row once, then down the rows of a window; or window by window.
+// The maximum of each window on the CPU: along each row once, then down the rows of a window; of few taps all at once;
+// or window by window.
+#include "pool/dealt_windows.h"
 #include "pool/turned_planes.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -10,6 +12,42 @@ int64_t span_of(const PoolAxis& y) { return (y.kernel - 1) * y.dilation + 1; }
 PoolCut cut_of(const PoolShape& shape) {
   return {shape.inner, shape.x.out, shape.y.out, pool_ceil_div(4 * span_of(shape.y), shape.y.stride)};
 }
+
+/// Windows across whose first tap lies in the padding, or every tap.
+class SideWindows {
+ public:
+  SideWindows(const PoolAxis& x, int64_t pitch) : x_(x), pitch_(pitch) {
+    for (int64_t q = 0; q < x.out; ++q) {
+      const PoolTaps taps(x, q);
+      if (taps.begin > 0) cut_off_ = q + 1;
+      has_empty_ |= taps.begin == taps.end;
+    }
+  }
+
+  /// If all of a window is -inf its first tap inside the image counts: `first` is the number of its row's first one.
+  template <class I>
+  void count_inside(int64_t first, I* numbers) const {
+    for (int64_t q = 0; q < cut_off_; ++q) {
+      const auto inside = static_cast<I>(first + PoolTaps(x_, q).begin);
+      for (int64_t i = q * pitch_; i < (q + 1) * pitch_; ++i) numbers[i] = numbers[i] < inside ? inside : numbers[i];
+    }
+  }
+
+  /// Windows between whose taps the image lies have number 0.
+  template <class I>
+  void clear_empty(I* numbers) const {
+    for (int64_t q = 0; has_empty_ && q < x_.out; ++q) {
+      const PoolTaps taps(x_, q);
+      for (int64_t i = 0; taps.begin == taps.end && i < pitch_; ++i) numbers[q * pitch_ + i] = 0;
+    }
+  }
+
+ private:
+  PoolAxis x_;
+  int64_t pitch_;
+  int64_t cut_off_ = 0;
+  bool has_empty_ = false;
+};
 
 /// By rows, which are computed in type C. run() is compiled for each type of image and offsets: what does not depend on
 /// them is not inline.
@@ -23,6 +61,7 @@ class ByRows {
         pitch_(cut.channels),
         count_(pool_round_up(shape.x.out * pitch_, kPoolLanes<C>)),
         kept_(pool_min(span_of(shape.y), shape.y.in)),
+        sides_(shape.x, pitch_),
         phases_(shape.x, pitch_, scratch),
         wide_(scratch.take<C>(shape.x.in * pitch_)),
         taps_(scratch.take<const C*>(pool_max(shape.y.kernel, shape.x.kernel))),
@@ -36,14 +75,7 @@ class ByRows {
         held_(scratch.take<int64_t>(kept_)) {}
 
   /// Once the memory is there.
-  [[gnu::noinline]] void prepare() {
-    phases_.prepare(kLowest<C>);
-    for (int64_t o = 0; o < shape_.x.out; ++o) {
-      const PoolTaps taps(shape_.x, o);
-      if (taps.begin > 0) cut_off_ = o + 1;
-      has_empty_columns_ |= taps.begin == taps.end;
-    }
-  }
+  void prepare() { phases_.prepare(kLowest<C>); }
 
   /// Offsets are of type O; there are none if it is void.
   template <class T, class O>
@@ -64,7 +96,7 @@ class ByRows {
         }
       }
       fold_rows(o, taps);
-      if (has_empty_columns_) clear_empty_columns();
+      if constexpr (kWithOffsets) sides_.clear_empty(at_);
       const int64_t place = (item.outer * y.out + o) * out_row + item.channel;
       pool_store(best_, shape_.x.out, shape_.inner, item.channels, pitch_, output + place);
       if constexpr (kWithOffsets) {
@@ -90,13 +122,7 @@ class ByRows {
       }
       fold<false>(shape_.x.kernel, count, best + begin, at + begin);
     }
-    if constexpr (kWithOffsets) {
-      // If all of a window is -inf its first tap inside the image counts.
-      for (int64_t o = 0; o < cut_off_; ++o) {
-        const auto first = static_cast<I>(PoolTaps(shape_.x, o).begin);
-        for (int64_t i = o * pitch_; i < (o + 1) * pitch_; ++i) at[i] = at[i] < first ? first : at[i];
-      }
-    }
+    if constexpr (kWithOffsets) sides_.count_inside(0, at);
   }
 
   /// The maxima of window row `o`, of its rows' maxima.
@@ -126,14 +152,6 @@ class ByRows {
     });
   }
 
-  /// Windows between whose taps the image lies have offset 0.
-  void clear_empty_columns() {
-    for (int64_t o = 0; o < shape_.x.out; ++o) {
-      const PoolTaps taps(shape_.x, o);
-      for (int64_t i = 0; taps.begin == taps.end && i < pitch_; ++i) at_[o * pitch_ + i] = 0;
-    }
-  }
-
   void set_empty() {
     for (int64_t i = 0; i < count_; ++i) best_[i] = kLowest<C>;
     for (int64_t i = 0; i < count_; ++i) at_[i] = 0;
@@ -141,20 +159,103 @@ class ByRows {
 
   PoolShape shape_;
   int64_t pitch_, count_;
-  int64_t kept_;         // rows from the first to the last of a window
-  int64_t cut_off_ = 0;  // windows across whose first tap lies in the padding
+  int64_t kept_;  // rows from the first to the last of a window
+  SideWindows sides_;
   PoolPhases<C> phases_;
   C* wide_;
   const C** taps_;
   const I** columns_of_taps_;
   I* numbers_;
-  bool has_empty_columns_ = false;
   C* best_;
   I* at_;
   int32_t* narrow_;  // memory for offsets of either type
   C* rows_;
   I* columns_;
   int64_t* held_;
+};
+
+/// The maxima of some windows and, unless O is void, the numbers of their taps. Not inline, for what calls it is
+/// compiled for each type of image.
+template <class C, class O>
+[[gnu::noinline]] void fold_dealt(const DealtTaps<C>& taps, int64_t count, C* best, O* numbers, int64_t place) {
+  using I = TapNumber<C>;
+  for_vectors<C>(count, [&](auto vectors, int64_t begin, int last) {
+    constexpr int n = decltype(vectors)::value;
+    Lanes<C> most[n], nan[n];
+    Lanes<I> number[n];
+    for (int v = 0; v < n; ++v) most[v] = nan[v] = load(taps.rows[0] + begin + v * kLanes<C>);
+    for (int v = 0; v < n; ++v) number[v] = all_lanes(static_cast<I>(taps.first));
+    for (int64_t tap = 1; tap < taps.count; ++tap) {
+      const Lanes<I> own = all_lanes(static_cast<I>(taps.first + tap));
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) {
+        const Lanes<C> value = load(taps.rows[tap] + begin + v * kLanes<C>);
+        // Of values alone NaNs may go aside, and the maximum is an instruction; else is_better, as one mask of lanes.
+        if constexpr (std::is_void_v<O>) {
+          nan[v] = value != value ? value : nan[v];
+          most[v] = value > most[v] ? value : most[v];
+        } else {
+          number[v] = value > most[v] ? own : number[v];
+          number[v] = value != value ? own : number[v];
+          most[v] = value > most[v] ? value : most[v];
+          most[v] = value != value ? value : most[v];
+        }
+      }
+    }
+    for (int v = 0; v < n; ++v) {
+      const int64_t i = begin + v * kLanes<C>;
+      const int lanes = v == n - 1 ? last : kLanes<C>;
+      if constexpr (std::is_void_v<O>) most[v] = nan[v] != nan[v] ? nan[v] : most[v];
+      store(best + i, most[v], lanes);
+      if constexpr (!std::is_void_v<O>) {
+        typedef O Narrow __attribute__((vector_size(kLanes<C> * sizeof(O))));
+        const auto narrow = __builtin_convertvector(number[v], Narrow);
+        memcpy(numbers + place + i, &narrow, lanes * sizeof(O));
+      }
+    }
+  });
+}
+
+/// By rows of few taps.
+template <class C>
+class ByDealt {
+ public:
+  ByDealt(const PoolShape& shape, PoolScratch& scratch)
+      : count_(shape.x.out * shape.inner),
+        sides_(shape.x, shape.inner),
+        windows_(shape, scratch),
+        best_(scratch.take<C>(count_)) {}
+
+  void prepare() { windows_.prepare(kLowest<C>); }
+
+  /// Offsets are of type O; there are none if it is void.
+  template <class T, class O>
+  void run(const PoolItem& item, const T* input, T* output, O* offsets) {
+    windows_.run(item, input, [&](int64_t, int64_t place, const DealtTaps<C>& taps) {
+      C* best = best_;
+      if constexpr (std::is_same_v<T, C>) best = output + place;
+      if (taps.count > 0) {
+        fold_dealt(taps, count_, best, offsets, place);
+      } else {
+        for (int64_t i = 0; i < count_; ++i) best[i] = kLowest<C>;
+      }
+      if constexpr (!std::is_same_v<T, C>) narrow(best, output + place, count_);
+      if constexpr (!std::is_void_v<O>) {
+        if (taps.count > 0) {
+          sides_.count_inside(taps.first, offsets + place);
+          sides_.clear_empty(offsets + place);
+        } else {
+          memset(offsets + place, 0, count_ * sizeof(O));
+        }
+      }
+    });
+  }
+
+ private:
+  int64_t count_;
+  SideWindows sides_;
+  DealtWindows<C> windows_;
+  C* best_;  // of 16-bit types
 };
 
 bool by_turned(const PoolShape& shape) { return turns_planes(shape) && pool_has_few_taps(shape); }
@@ -170,9 +271,14 @@ void run_items(const PoolShape& shape, const T* input, T* output, O* offsets, vo
   if (by_turned(shape)) {
     return TurnedFolds<Compute<T>, PoolShape>(shape, scratch).maximum(input, output, offsets, begin, end);
   }
-  ByRows<Compute<T>, !std::is_void_v<O>> rows(shape, cut, scratch);
-  rows.prepare();
-  for (int64_t index = begin; index < end; ++index) rows.run(cut.item(index), input, output, offsets);
+  const auto run_rows = [&](auto rows) {
+    rows.prepare();
+    for (int64_t index = begin; index < end; ++index) rows.run(cut.item(index), input, output, offsets);
+  };
+  if constexpr (!std::is_same_v<O, int32_t>) {  // which are for more taps
+    if (pool_by_dealt(shape)) return run_rows(ByDealt<Compute<T>>(shape, scratch));
+  }
+  run_rows(ByRows<Compute<T>, !std::is_void_v<O>>(shape, cut, scratch));
 }
 
 }  // namespace
@@ -187,6 +293,9 @@ PoolWork max_pool2d_work(const PoolShape& shape) {
     if (by_turned(shape)) {
       const TurnedFolds<C, PoolShape> folds(shape, scratch);
       work = folds.work(scratch);
+    } else if (pool_by_dealt(shape)) {
+      ByDealt<C>(shape, scratch);
+      work.scratch_bytes = scratch.bytes();
     } else {
       ByRows<C, true>(shape, cut, scratch);
       work.scratch_bytes = scratch.bytes();

@@ -8,7 +8,9 @@
 
 #include <cstring>
 #include <limits>
+#include <utility>
 
+#include "common/lanes.h"
 #include "pool/pool_shape.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -25,6 +27,17 @@ inline int64_t pool_round_up(int64_t count, int64_t to) { return pool_ceil_div(c
 inline int64_t pool_min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 inline int64_t pool_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/// The windows [begin, end) of an axis whose taps all lie in the image; begin == end if there are none.
+struct WindowsInside {
+  int64_t begin, end;
+
+  explicit WindowsInside(const PoolAxis& axis) {
+    begin = pool_min(axis.out, pool_ceil_div(axis.padding, axis.stride));
+    const int64_t room = axis.in - 1 + axis.padding - (axis.kernel - 1) * axis.dilation;
+    end = room < 0 ? begin : pool_max(begin, pool_min(axis.out, room / axis.stride + 1));
+  }
+};
 
 /// Hands out parts of a memory, each aligned to 64 bytes; of a null memory, to learn how much is needed.
 class PoolScratch {
@@ -77,11 +90,33 @@ struct PoolCut {
   }
 };
 
-/// A row of pixels with `pitch` channels each, dealt into phases.
+/// Of two vectors of pairs, the values that come first in them or those that come second.
+template <int second, class Vector, int... k>
+VISIONOPS_INLINE Vector dealt(const Vector& a, const Vector& b, std::integer_sequence<int, k...>) {
+  const decltype(a < b) order = {(2 * k + second)...};
+  return __builtin_shuffle(a, b, order);
+}
+
+/// Deals pairs of values: the first ones to `even`, the second ones to `odd`.
+template <class C>
+inline void deal(const C* pairs, int64_t count, C* even, C* odd) {
+  constexpr int lanes = kLanes<C>;
+  constexpr std::make_integer_sequence<int, lanes> each;
+  for (int64_t i = 0; i < count; i += lanes) {
+    const int n = count - i < lanes ? static_cast<int>(count - i) : lanes;
+    const Lanes<C> a = load(pairs + 2 * i, 2 * n);
+    const Lanes<C> b = 2 * n > lanes ? load(pairs + 2 * i + lanes, 2 * n - lanes) : Lanes<C>{};
+    store(even + i, dealt<0>(a, b, each), n);
+    store(odd + i, dealt<1>(a, b, each), n);
+  }
+}
+
+/// Some rows of pixels with `pitch` channels each, dealt into phases.
 template <class C>
 class PoolPhases {
  public:
-  PoolPhases(const PoolAxis& x, int64_t pitch, PoolScratch& scratch) : x_(x), pitch_(pitch) {
+  PoolPhases(const PoolAxis& x, int64_t pitch, PoolScratch& scratch, int64_t rows = 1)
+      : x_(x), pitch_(pitch), rows_(rows) {
     int64_t a = x.stride, b = x.dilation;
     while (b != 0) {
       const int64_t rest = a % b;
@@ -96,7 +131,7 @@ class PoolPhases {
     size_ = pool_round_up(length_ * pitch, kPoolLanes<C>) + kPoolLanes<C>;
     parts_ = scratch.take<Part>(count_);
     taps_ = scratch.take<int64_t>(x.kernel);
-    data_ = scratch.take<C>(count_ * size_);
+    data_ = scratch.take<C>(rows * count_ * size_);
   }
 
   /// Once the memory is there: where everything lies, and the padding's value.
@@ -108,20 +143,27 @@ class PoolPhases {
       parts_[phase] = {begin * x_.stride + shift, begin, pool_max(0, end - begin)};
     }
     for (int64_t t = 0; t < x_.kernel; ++t) taps_[t] = t % period_ * size_ + t * x_.dilation / x_.stride * pitch_;
-    for (int64_t i = 0; i < count_ * size_; ++i) data_[i] = value;
+    for (int64_t i = 0; i < rows_ * count_ * size_; ++i) data_[i] = value;
   }
 
   /// What the windows' taps t are, one beside the other.
   C* tap(int64_t t) const { return data_ + taps_[t]; }
 
+  /// The same of a row, for all taps.
+  void taps(int64_t slot, const C** rows) const {
+    const C* const data = data_ + slot * count_ * size_;
+    for (int64_t t = 0; t < x_.kernel; ++t) rows[t] = data + taps_[t];
+  }
+
   /// Deals a row of pixels `step` values apart; what lies in the padding stays. Not inline, for what calls it is
   /// compiled for each type of image.
-  [[gnu::noinline]] void load(const C* row, int64_t step, int64_t channels) {
-    if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return deal(row);
+  [[gnu::noinline]] void load(const C* row, int64_t step, int64_t channels, int64_t slot = 0) {
+    C* const data = data_ + slot * count_ * size_;
+    if (x_.stride == 2 && count_ == 2 && pitch_ == 1 && step == 1) return load_pairs(row, data);
     for (int64_t phase = 0; phase < count_; ++phase) {
       const Part& part = parts_[phase];
       const C* const from = row + part.pixel * step;
-      C* const to = data_ + phase * size_ + part.begin * pitch_;
+      C* const to = data + phase * size_ + part.begin * pitch_;
       if (x_.stride == 1 && step == pitch_) {
         memcpy(to, from, part.count * pitch_ * sizeof(C));
       } else if (pitch_ > 1 || step > 1) {
@@ -140,22 +182,19 @@ class PoolPhases {
   };
 
   /// The two phases of stride 2 in one pass: the even pixels to that of pixel 0, the odd ones to the other.
-  void deal(const C* row) {
+  void load_pairs(const C* row, C* data) {
     const int64_t first = parts_[0].pixel;
     const Part &even_part = parts_[first], &odd_part = parts_[1 - first];
-    C* const __restrict even = data_ + first * size_ + even_part.begin;
-    C* const __restrict odd = data_ + (1 - first) * size_ + odd_part.begin;
+    C* const even = data + first * size_ + even_part.begin;
+    C* const odd = data + (1 - first) * size_ + odd_part.begin;
     const int64_t pairs = pool_min(even_part.count, odd_part.count);
-    for (int64_t q = 0; q < pairs; ++q) {
-      even[q] = row[2 * q];
-      odd[q] = row[2 * q + 1];
-    }
+    deal(row, pairs, even, odd);
     for (int64_t q = pairs; q < even_part.count; ++q) even[q] = row[2 * q];
     for (int64_t q = pairs; q < odd_part.count; ++q) odd[q] = row[2 * q + 1];
   }
 
   PoolAxis x_;
-  int64_t pitch_, period_, count_, length_, size_;
+  int64_t pitch_, rows_, period_, count_, length_, size_;
   Part* parts_;
   int64_t* taps_;
   C* data_;
