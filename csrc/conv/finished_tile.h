@@ -1,10 +1,18 @@
 // What products share whose tiles take their whole sum at once, in either layout: scratch, and tiles put where they go.
 #pragma once
 
-#include "conv/lines.h"
+#include "common/lines.h"
 #include "conv/product.h"
 
 namespace visionops::VISIONOPS_ISA {
+
+/// How far apart rows of `depth` values are kept: an odd number of lines, so that they fall into different sets of the
+/// first cache.
+template <class C>
+static int64_t row_step(int64_t depth) {
+  constexpr int64_t kLanes = kLine / sizeof(C);
+  return ((depth + kLanes - 1) / kLanes | 1) * kLanes;
+}
 
 /// A tile's scratch: a row of tiles of the left factor, panels of the right one, and room for values that still change.
 template <class C>

@@ -1,4 +1,4 @@
-// Lines of the caches: asked for before they are needed, and rows of a factor laid out so that theirs do not contend.
+// Lines of the caches, asked for before they are needed.
 #pragma once
 
 #include <cstdint>
@@ -28,14 +28,6 @@ static inline void prefetch_to_write(const void* at) {
 #else
   __builtin_prefetch(at, 1);
 #endif
-}
-
-/// How far apart rows of `depth` values are kept: an odd number of lines, so that they fall into different sets of the
-/// first cache.
-template <class C>
-static int64_t row_step(int64_t depth) {
-  constexpr int64_t kLanes = kLine / sizeof(C);
-  return ((depth + kLanes - 1) / kLanes | 1) * kLanes;
 }
 
 }  // namespace visionops::VISIONOPS_ISA
