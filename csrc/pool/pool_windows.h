@@ -66,6 +66,12 @@ inline void visit_folds(int64_t taps, F&& f) {
   }
 }
 
+/// Widens rows of n values. Not inline: the passes of a fold differ in how many they take.
+template <class T, class C>
+[[gnu::noinline]] void widen_rows(const T* const* rows, int count, int64_t n, C (*to)[kFoldedChannels]) {
+  for (int row = 0; row < count; ++row) widen_in_lanes(rows[row], n, to[row]);
+}
+
 /// Walks over the windows of an item's rows. `Fold` makes some channels of a window: start(place in the result), then
 /// add<starts>(constant K, pointers, numbers of K <= kTaps taps, channels) for all taps in order, or without any
 /// set_empty(channels), then finish(window down, window across, channels).
@@ -130,11 +136,9 @@ class PoolWindowWalk {
     if constexpr (std::is_same_v<T, C>) {
       fold_.template add<starts>(count, at, numbers, channels);
     } else {
+      widen_rows(at, K, channels, wide_);
       const C* taps[K];
-      for (int k = 0; k < K; ++k) {
-        widen_in_lanes(at[k], channels, wide_[k]);
-        taps[k] = wide_[k];
-      }
+      for (int k = 0; k < K; ++k) taps[k] = wide_[k];
       fold_.template add<starts>(count, taps, numbers, channels);
     }
   }
