@@ -78,6 +78,37 @@ VISIONOPS_INLINE Lanes<float> widened(const Narrow& bits, f16) {
   return lanes;
 }
 
+VISIONOPS_INLINE Narrow narrowed(const Lanes<float>& lanes, bf16) {
+  typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
+  const auto bits = (Wide)lanes;
+  Wide rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  rounded = lanes != lanes ? Wide{} + 0x7fc0u : rounded;
+#if defined(__AVX512F__)
+  return (Narrow)_mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)rounded);
+#elif defined(__AVX2__)
+  const __m256i halves = _mm256_packus_epi32((__m256i)rounded, (__m256i)rounded);
+  return (Narrow)_mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0b1000));
+#else
+  return __builtin_convertvector(rounded, Narrow);
+#endif
+}
+
+VISIONOPS_INLINE Narrow narrowed(const Lanes<float>& lanes, f16) {
+#if defined(__AVX512F__)
+  return (Narrow)_mm512_maskz_cvtps_ph(0xffff, (__m512)lanes, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__F16C__)
+  return (Narrow)_mm256_cvtps_ph((__m256)lanes, _MM_FROUND_TO_NEAREST_INT);
+#else
+  Narrow bits;
+  for (int i = 0; i < kLanes<float>; ++i) {
+    f16 narrow;
+    from_float(lanes[i], narrow);
+    bits[i] = narrow.bits;
+  }
+  return bits;
+#endif
+}
+
 template <class T>
 VISIONOPS_INLINE Lanes<Compute<T>> load(const T* from) {
   std::conditional_t<sizeof(T) == 2, Narrow, Lanes<Compute<T>>> values;
@@ -125,6 +156,17 @@ VISIONOPS_INLINE void store(C* to, const Lanes<C>& lanes, int n) {
   if constexpr (std::is_same_v<C, double>) return _mm512_mask_storeu_pd(to, (1u << n) - 1u, (__m512d)lanes);
 #endif
   memcpy(to, &lanes, static_cast<size_t>(n) * sizeof(C));
+}
+
+/// The same of a 16-bit type.
+template <class T>
+VISIONOPS_INLINE void store_narrow(T* to, const Lanes<float>& lanes, int n) {
+  const Narrow bits = narrowed(lanes, T{});
+  if (n >= kLanes<float>) {
+    memcpy(to, &bits, sizeof bits);
+  } else {
+    memcpy(to, &bits, static_cast<size_t>(n) * sizeof(T));
+  }
 }
 
 /// Widens n values where few are widened at a time; the last vector is filled up with zeros. Of many, widen() is as

@@ -12,9 +12,11 @@ constexpr int64_t kColumns = kBatchNormColumns;
 constexpr int kChains = kVectorBytes == 64 ? 2 : 4;
 
 /// Elements less their origin, by vectors; 0 in lanes beyond them.
-template <class C>
+template <class T>
 struct Centred {
-  const C* from;
+  using C = Compute<T>;
+
+  const T* from;
   C origin;
 
   VISIONOPS_INLINE Lanes<C> operator()(int64_t i) const { return load(from + i) - origin; }
@@ -46,8 +48,14 @@ class LaneSums {
         add_vector(chain, u(i + chain * kLanes<C>), v(i + chain * kLanes<C>));
       }
     }
-    for (; i + kLanes<C> <= n; i += kLanes<C>) add_vector(0, u(i), v(i));
-    if (i < n) add_vector(1, u(i, static_cast<int>(n - i)), v(i, static_cast<int>(n - i)));
+    // The rest by turns too: in sums of many short runs one chain would round most of them.
+#pragma GCC unroll 4
+    for (int chain = 0; chain < kChains - 1; ++chain) {
+      if (i + kLanes<C> > n) break;
+      add_vector(chain, u(i), v(i));
+      i += kLanes<C>;
+    }
+    if (i < n) add_vector(kChains - 1, u(i, static_cast<int>(n - i)), v(i, static_cast<int>(n - i)));
     for (int chain = 0; chain < kChains; ++chain) first_[chain] = sums[chain], second_[chain] = products[chain];
   }
 

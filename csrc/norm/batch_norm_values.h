@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/lanes.h"
 #include "norm/batch_norm_walk.h"
 
 namespace visionops::VISIONOPS_ISA {
@@ -96,6 +97,26 @@ template <int kStep, class C>
       z[i] = within(value, bounds.low, bounds.high);
     }
   }
+}
+
+/// The same of 16-bit elements, which are widened and narrowed in registers.
+template <int kStep, class T>
+[[gnu::noinline]] void scaled_narrow(const T* x, const T* residual, const Coefficients<float>& by, Bounds<float> bounds,
+                                     int64_t n, T* z) {
+  using Vector = Lanes<float>;
+  const Vector low = all_lanes(bounds.low), high = all_lanes(bounds.high);
+  const Coefficients<float> from = by;
+  const Vector centre = all_lanes(*from.centre), scale = all_lanes(*from.scale), shift = all_lanes(*from.shift);
+  const auto write = [&](int64_t i, int some) __attribute__((always_inline)) {
+    const auto of = [&](const float* values, const Vector& all) { return kStep == 0 ? all : load(values + i, some); };
+    Vector value = (load(x + i, some) - of(from.centre, centre)) * of(from.scale, scale) + of(from.shift, shift);
+    if (residual != nullptr) value += load(residual + i, some);
+    value = value < low ? low : value;
+    store_narrow(z + i, value > high ? high : value, some);
+  };
+  int64_t i = 0;
+  for (; i + kLanes<float> <= n; i += kLanes<float>) write(i, kLanes<float>);
+  if (i < n) write(i, static_cast<int>(n - i));
 }
 
 /// Applies an activation that has more than bounds.

@@ -15,15 +15,16 @@ namespace {
 constexpr int64_t kItemOfFirst = 32, kLeastElements = 32, kLeastRows = 4;
 
 /// In float where it is of few.
-template <class C>
-C mean_of(const C* x, int64_t n) {
+template <class T>
+Compute<T> mean_of(const T* x, int64_t n) {
+  using C = Compute<T>;
   if (n < kLanes<C>) {
-    C sum = x[0];
-    for (int64_t i = 1; i < n; ++i) sum += x[i];
+    C sum = to_compute(x[0]);
+    for (int64_t i = 1; i < n; ++i) sum += to_compute(x[i]);
     return sum / static_cast<C>(n);
   }
   LaneSums<C> sums;
-  const Centred<C> values = {x, 0};
+  const Centred<T> values = {x, 0};
   sums.add(values, values, n);
   return static_cast<C>(sums.sum() / static_cast<double>(n));
 }
@@ -45,21 +46,18 @@ struct Forward {
 
   /// Of an item of one channel.
   void moments(int64_t item, double* mean, double* squares) const {
-    alignas(64) C buffer[kChunk];
-    constexpr int64_t kMost = std::is_same_v<T, C> ? INT64_MAX : kChunk;  // what is not widened need not be cut
     const Walk::Piece piece = walk.piece_of(item);
     const int64_t count = walk.count_of(piece.p), to = walk.moments_of(piece.channel, piece.p);
     LaneSums<C> sums;
     C origin = 0;
     bool is_first = true;
-    const auto add = [&](const Run& run) {
-      const C* x = loaded(input + run.first, run.count, buffer);
+    walk.runs(item, [&](const Run& run) {
+      const T* x = input + run.first;
       if (is_first) origin = mean_of(x, smaller(run.count, larger(count / kItemOfFirst, kLeastElements)));
       is_first = false;
-      const Centred<C> centred = {x, origin};
+      const Centred<T> centred = {x, origin};
       sums.add(centred, centred, run.count);
-    };
-    walk.chunks(item, add, kMost);
+    });
     const double sum = sums.sum(), share = 1 / static_cast<double>(count);
     mean[to] = static_cast<double>(origin) + sum * share;
     squares[to] = sums.products() - sum * sum * share;
@@ -133,6 +131,9 @@ struct Forward {
     const Results<T> results = {out == input};
     const bool writes_bits = bits != nullptr && is_kinked(problem.activation);
     walk.chunks(begin, end, [&](const Run& run) {
+      if constexpr (!std::is_same_v<T, C>) {
+        if (!writes_bits && is_bounds(problem.activation)) return apply_bounds(coefficients, run, out);
+      }
       const C* x = loaded(input + run.first, run.count, buffer_x);
       const C* r = residual == nullptr ? nullptr : loaded(residual + run.first, run.count, buffer_r);
       C* z = results.place(out + run.first, buffer_z);
@@ -141,6 +142,14 @@ struct Forward {
       if (writes_bits) write_bits(problem.activation, z, run.count, bits + run.bits);
       results.store(z, run.count, out + run.first);
     });
+  }
+
+ private:
+  void apply_bounds(const Coefficients<C>& coefficients, const Run& run, T* out) const {
+    const T* const other = residual == nullptr ? nullptr : residual + run.first;
+    (problem.channels_last ? scaled_narrow<1, T>
+                           : scaled_narrow<0, T>)(input + run.first, other, coefficients.from(run.column),
+                                                  Bounds<C>(problem.activation), run.count, out + run.first);
   }
 };
 
