@@ -38,6 +38,14 @@ def test_needs_the_stable_abi_alone(library: Path) -> None:
     assert "RUNPATH" not in listed("readelf", "-d", library)
 
 
+@pytest.mark.parametrize("module", ["_direct/_calls", "numpy/_kernels"])
+def test_python_modules_need_nothing_of_torch(module: str) -> None:
+    (library,) = PACKAGE.glob(f"{module}.*.so")
+    symbols = [line.split()[-1] for line in listed("nm", "-D", "--undefined-only", library).splitlines()]
+    assert [name for name in symbols if re.match(r"_ZNK?(2at|3c10|5torch)|aoti_|torch_", name)] == []
+    assert "torch" not in listed("readelf", "-d", library)
+
+
 @needs_cuda
 @pytest.mark.skipif(cuobjdump() is None, reason="no cuobjdump")
 def test_kernels_for_hopper_do_not_spill() -> None:

@@ -17,7 +17,7 @@ if find_spec("torch") is None:
 import torch
 
 import visionops
-from visionops import _native
+from visionops import _direct, _native
 from visionops._backend import EMULATED
 from visionops._op import REGISTRY
 
@@ -57,6 +57,7 @@ def report() -> str:
         f"visionops {visionops.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         f"CPU library: {_native.WHY_NOT_CPU or 'loaded'}",
         f"instruction set: {_native.isa()}" + (f" (forced by VISIONOPS_ISA={forced})" if forced else ""),
+        f"small calls past torch's dispatcher: {f'no: {_direct.WHY_NOT}' if _direct.WHY_NOT else 'yes'}",
         f"threads: {torch.get_num_threads()}",
         f"CUDA library: {_native.WHY_NOT_CUDA or 'loaded'}",
         f"triton: {triton}",

@@ -68,10 +68,10 @@ constexpr T kAspectScale = T(0.40528473456935108577551785283891);
 template <IouMode mode, class T>
 inline T pair_value(const MeasuredBox<T>& a, const MeasuredBox<T>& b, T offset) {
   const T inter = intersection(a.box, b.box, offset);
-  if constexpr (mode == IouMode::iof) return share(inter, a.area);
+  if constexpr (mode == IouMode::iof) return share(inter, a.area, offset - offset);
 
   const T both = (a.area + b.area) - inter;
-  const T iou = share(inter, both);
+  const T iou = share(inter, both, offset - offset);
   if constexpr (mode == IouMode::iou) return iou;
 
   const T hull_width = side(smaller(a.box.x1, b.box.x1), larger(a.box.x2, b.box.x2), offset);

@@ -10,6 +10,14 @@ namespace visionops {
 
 enum class DType : int32_t { f64, f32, f16, bf16, u8, i8, i16, i32, i64, b8 };
 
+inline bool is_floating(DType dtype) { return dtype <= DType::bf16; }
+
+/// The dtype of a result over numbers of `dtype`: their own if floating, else the one that kernels compute in.
+inline DType result_dtype(DType dtype) {
+  if (is_floating(dtype)) return dtype;
+  return dtype == DType::i32 || dtype == DType::i64 ? DType::f64 : DType::f32;
+}
+
 namespace VISIONOPS_ISA {
 
 template <class T>

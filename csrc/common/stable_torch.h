@@ -41,14 +41,10 @@ inline DType dtype_of(const Tensor& tensor) {
   }
 }
 
-inline bool is_floating(DType dtype) { return dtype <= DType::bf16; }
-
-/// The dtype of a result over numbers of `dtype`: their own if floating, else the one that kernels compute in.
+/// torch's name of the dtype of a result over numbers of `dtype`.
 inline ScalarType result_type(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-    case DType::i32:
-    case DType::i64: return ScalarType::Double;
+  switch (result_dtype(dtype)) {
+    case DType::f64: return ScalarType::Double;
     case DType::f16: return ScalarType::Half;
     case DType::bf16: return ScalarType::BFloat16;
     default: return ScalarType::Float;

@@ -28,12 +28,10 @@ inline DType dtype_of(const py::array& array) {
   return bytes == 8 ? DType::i64 : bytes == 4 ? DType::i32 : bytes == 2 ? DType::i16 : DType::i8;
 }
 
-/// The dtype of a result over numbers of `dtype`: their own if floating, else the one that kernels compute in.
+/// NumPy's name of the dtype of a result over numbers like these.
 inline py::dtype result_dtype(const py::array& array) {
-  switch (dtype_of(array)) {
-    case DType::f64:
-    case DType::i32:
-    case DType::i64: return py::dtype::of<double>();
+  switch (result_dtype(dtype_of(array))) {
+    case DType::f64: return py::dtype::of<double>();
     case DType::f16: return array.dtype();
     default: return py::dtype::of<float>();
   }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visionops import _check
+from visionops import _check, _direct
 from visionops._backend import NATIVE, TRITON
 from visionops._codes import IOU_MODES
 from visionops._op import FLOATING, NUMBERS, ONCE, Gradient, Op, result_dtype, vmap_leading
@@ -96,14 +96,18 @@ def box_iou(
     >>> box_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [0, 0, 2, 2]]))
     tensor([[0.3333, 1.0000]])
     """
-    _check_set("boxes1", boxes1, 4)
-    _check_set("boxes2", boxes2, 4)
-    if boxes1.device != boxes2.device:
-        _check.same_device("boxes2", boxes2, "boxes1", boxes1)
     if type(mode) is not str or mode not in IOU_MODES:
         _check.one_of("mode", mode, IOU_MODES)
     if type(pixel_offset) is not int or pixel_offset not in (0, 1):
         _check.one_of("pixel_offset", pixel_offset, (0, 1))
+    if backend is None and not torch.compiler.is_dynamo_compiling():
+        direct = _direct.box_iou(boxes1, boxes2, IOU_MODES[mode], bool(aligned), pixel_offset)
+        if direct is not None:
+            return direct
+    _check_set("boxes1", boxes1, 4)
+    _check_set("boxes2", boxes2, 4)
+    if boxes1.device != boxes2.device:
+        _check.same_device("boxes2", boxes2, "boxes1", boxes1)
     narrow = None
     if boxes1.dtype != boxes2.dtype:
         dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)

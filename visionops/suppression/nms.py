@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from visionops import _check
+from visionops import _check, _direct
 from visionops._op import Op
 from visionops.suppression._call import check_candidates, nms_fake, nms_padded_fake, vmap_images
 
@@ -58,8 +59,13 @@ def nms(
     >>> nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
     tensor([0, 2])
     """
-    check_candidates(boxes, scores, None, padded)
     _check.fraction("iou_threshold", iou_threshold)
     _check.suppression_options(score_threshold, max_output, pixel_offset, padded)
+    is_default = score_threshold is None and max_output is None and backend is None
+    if is_default and not torch.compiler.is_dynamo_compiling():
+        direct = _direct.nms(boxes, scores, iou_threshold, pixel_offset)
+        if direct is not None:
+            return direct
+    check_candidates(boxes, scores, None, padded)
     op = NMS_PADDED if padded else NMS
     return op(boxes, scores, None, iou_threshold, score_threshold, max_output, pixel_offset, backend=backend)
