@@ -29,13 +29,14 @@ def box_iou(boxes1: Array, boxes2: Array, *, mode: str = "iou", aligned: bool = 
     _check.one_of("pixel_offset", pixel_offset, (0, 1))
     if aligned:
         _check.same_size("boxes2", boxes2, "boxes1", boxes1, -2)
-    _check.broadcasts("boxes2", boxes2, "boxes1", boxes1)
-    leading = np.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
-    dtype = np.promote_types(boxes1.dtype, boxes2.dtype)
-    boxes1, boxes2 = (
-        contiguous(np.broadcast_to(boxes, (*leading, *boxes.shape[-2:])).astype(dtype, copy=False))
-        for boxes in (boxes1, boxes2)
-    )
+    if boxes1.ndim > 2 or boxes2.ndim > 2:
+        _check.broadcasts("boxes2", boxes2, "boxes1", boxes1)
+        leading = np.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
+        boxes1, boxes2 = (np.broadcast_to(boxes, (*leading, *boxes.shape[-2:])) for boxes in (boxes1, boxes2))
+    if boxes1.dtype != boxes2.dtype:
+        dtype = np.promote_types(boxes1.dtype, boxes2.dtype)
+        boxes1, boxes2 = boxes1.astype(dtype), boxes2.astype(dtype)
+    boxes1, boxes2 = contiguous(boxes1), contiguous(boxes2)
     return _kernels.box_iou(boxes1, boxes2, IOU_MODES[mode], bool(aligned), pixel_offset)
 
 
