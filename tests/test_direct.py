@@ -116,9 +116,8 @@ def test_a_trace_holds_the_operation() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit.trace is deprecated
-        assert "visionops::box_iou_native" in str(
-            torch.jit.trace(call, (BOXES,), check_trace=False).graph  # type: ignore[no-untyped-call]
-        )
+        traced = torch.jit.trace(lambda boxes: box_iou(boxes, boxes), (BOXES,))  # type: ignore[no-untyped-call]
+    assert "visionops::box_iou_native" in str(traced.graph)
     for mode in ("real", "fake", "symbolic"):
         assert "visionops.box_iou_native" in str(make_fx(call, tracing_mode=mode)(BOXES).graph)
     assert torch.equal(torch.vmap(call)(BOXES[None]), EXPECTED[None])
@@ -199,13 +198,24 @@ def test_of_unequally_many_none_are_paired() -> None:
     assert direct_nms(BOXES, SCORES.long()) is None
 
 
-def test_without_the_module_every_call_is_dispatched() -> None:
+@pytest.mark.parametrize(
+    ("without", "missing"),
+    [
+        ("sys.modules['visionops._direct._calls'] = None", "_calls"),
+        ("del torch._C._are_functorch_transforms_active", "_are_functorch_transforms_active"),
+    ],
+)
+def test_without_what_it_needs_every_call_is_dispatched(without: str, missing: str) -> None:
     code = (
-        "import sys; sys.modules['visionops._direct._calls'] = None\n"
-        "import torch, visionops\n"
+        "import sys, torch\n"
+        "active = torch._C._are_functorch_transforms_active\n"
+        f"{without}\n"
+        "import visionops\n"
         "from visionops import _direct\n"
         "boxes = torch.tensor([[0.0, 0, 4, 4], [8, 0, 9, 1]])\n"
-        "assert _direct.box_iou(boxes, boxes, 0, False, 0) is None and '_calls' in _direct.WHY_NOT\n"
+        "assert _direct.box_iou(boxes, boxes, 0, False, 0) is None\n"
+        f"assert {missing!r} in _direct.WHY_NOT\n"
+        "torch._C._are_functorch_transforms_active = active\n"
         "assert torch.equal(visionops.box_iou(boxes, boxes), torch.eye(2))\n"
         "assert visionops.nms(boxes, torch.ones(2), 0.5).tolist() == [0, 1]\n"
     )

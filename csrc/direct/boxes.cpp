@@ -4,12 +4,9 @@
 #include "direct/direct.h"
 
 namespace visionops {
-namespace {
 
 // As many as one thread computes.
 constexpr int64_t kMostPairs = 32768;
-
-}  // namespace
 
 // (boxes1, boxes2, mode, aligned, pixel_offset), of which the last three are checked.
 PyObject* box_iou_call(PyObject*, PyObject* const* args, Py_ssize_t count) {

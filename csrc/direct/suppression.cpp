@@ -3,12 +3,9 @@
 #include "suppression/suppression_run.h"
 
 namespace visionops {
-namespace {
 
 // Beyond so many the kernel costs more than the dispatcher, and threads have work.
 constexpr int64_t kMostBoxes = 512;
-
-}  // namespace
 
 // (boxes, scores, iou_threshold, pixel_offset), of which the last two are checked.
 PyObject* nms_call(PyObject*, PyObject* const* args, Py_ssize_t count) {

@@ -19,15 +19,18 @@ def _is_dual() -> bool:
     return forward_ad._current_level >= 0
 
 
-# Each says whether somebody does: modes, torch.func, torch.jit.trace, the profiler, forward-mode gradients.
-_LISTENERS = (
-    torch._C._len_torch_dispatch_stack,
-    torch._C._len_torch_function_stack,
-    torch._C._are_functorch_transforms_active,
-    torch._C._get_tracing_state,
-    torch._C._autograd._profiler_enabled,
-    _is_dual,
-)
+def _listeners() -> tuple[Callable[[], Any], ...]:
+    """Each says whether somebody does: modes, torch.func, torch.jit.trace, the profiler, forward-mode gradients."""
+    return (
+        torch._C._len_torch_dispatch_stack,
+        torch._C._len_torch_function_stack,
+        torch._C._are_functorch_transforms_active,
+        torch._C._get_tracing_state,
+        torch._C._autograd._profiler_enabled,
+        _is_dual,
+    )
+
+
 # In the order of DType in csrc/common/dtype.h.
 _DTYPES = (
     torch.float64,
@@ -51,10 +54,11 @@ WHY_NOT: str | None = None
 box_iou: Callable[[Tensor, Tensor, int, bool, int], Tensor | None] = _nothing
 nms: Callable[[Tensor, Tensor, float, int], Tensor | None] = _nothing
 try:
+    # A later torch may lack one of the private names: then too every call goes through the dispatcher.
     from visionops._direct import _calls
 
     _KEYWORDS = tuple({"dtype": dtype, "device": torch.device("cpu")} for dtype in _DTYPES)
-    _calls.connect(torch.Tensor, _LISTENERS, torch.is_grad_enabled, torch.empty, _KEYWORDS)
+    _calls.connect(torch.Tensor, _listeners(), torch.is_grad_enabled, torch.empty, _KEYWORDS)
     box_iou, nms = _calls.box_iou, _calls.nms
 except (ImportError, AttributeError, RuntimeError) as error:
     WHY_NOT = str(error)
