@@ -79,7 +79,10 @@ def measure(row: Row, benchmark: Any, plan: Plan) -> Record:
 
     Raises:
         AssertionError: our result is wrong; nothing was timed.
+        RuntimeError: torch would fill every new tensor, and that be timed.
     """
+    if torch.are_deterministic_algorithms_enabled():
+        raise RuntimeError("expected torch.use_deterministic_algorithms(False): with it torch fills every new tensor")
     work = row.make()
     seconds, result = timed(work.ours)
     gate = work.gate(result)

@@ -13,6 +13,7 @@ pytest.importorskip("rich", reason="the benchmarks are not installed")
 pytest.importorskip("matplotlib", reason="the benchmarks are not installed")
 
 from benchmarks import processes, report
+from benchmarks.row import FULL, Row, measure
 
 NUMBERS = ("cores", "load", "copy_gb_s", "fresh_gb_s", "gemm_gflop_s")
 TEXTS = ("isa", "huge_pages", "visionops", "torch", "python", "date", "commit")
@@ -45,3 +46,9 @@ def test_of_several_processes_the_middle_one_is_reported(monkeypatch: pytest.Mon
     (row,) = processes.middle(runs)
     assert row["ours"]["median"] == 0.25
     assert row["peers"]["torch"]["range"] == [2, 8]
+
+
+def test_nothing_is_timed_while_torch_fills_every_new_tensor() -> None:
+    """As it does for tests: once it did for the benchmarks too, and they timed the filling."""
+    with pytest.raises(RuntimeError, match="use_deterministic_algorithms"):
+        measure(Row("ROW", lambda: pytest.fail("made")), None, FULL)
