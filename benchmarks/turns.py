@@ -11,8 +11,10 @@ import numpy as np
 Call = Callable[[], Any]
 
 TURN = 1e-3  # seconds: a call shorter than this is repeated within its turn
-WARMED = 0.1  # seconds: before its turn a call shorter than this is made once untimed, to have caches of its own
-MOST_ROUNDS = 50
+WARMED = 0.1  # seconds: a call shorter than this is made untimed before its turn, to have caches of its own
+WARMING = 5e-3  # seconds that takes, or one call: the second call that writes 13 MB may take half as long again as the
+# sixth, in libraries alike
+MOST_ROUNDS = 30
 
 
 class Turns:
@@ -34,8 +36,11 @@ class Turns:
 
     def warm(self) -> None:
         """What the others left in the caches and in the allocator is no part of a call's time."""
-        if self.is_warmed:
+        start = perf_counter()
+        while self.is_warmed:
             self.call()
+            if perf_counter() - start > WARMING:
+                return
 
     def take(self) -> None:
         """One turn. Each result is freed before the next call, as in a program that uses it and goes on."""
