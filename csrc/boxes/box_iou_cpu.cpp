@@ -31,10 +31,15 @@ void pair_values(const Tile<C>& a, int64_t i, const Tile<C>& b, int64_t j, int64
     for (int64_t k = 0; k < count; ++k) out[k] = value(k);
     return;
   }
-  for (int64_t first = 0; first < count; first += kLanes<C>) {
-    // The last vector reaches back over values that stand already: cheaper than a tail of single ones.
-    const int64_t from = smaller(first, count - kLanes<C>);
-    for (int64_t k = from; k < from + kLanes<C>; ++k) out[k] = value(k);
+  int64_t first = 0;
+  for (; first + kLanes<C> <= count; first += kLanes<C>) {
+    for (int64_t k = first; k < first + kLanes<C>; ++k) out[k] = value(k);
+  }
+  // The last vector reaches back over values that stand already: cheaper than a tail of single ones.
+  if (count - first > kLanes<C> / 2) {
+    for (int64_t k = count - kLanes<C>; k < count; ++k) out[k] = value(k);
+  } else if (count > first) {
+    for (int64_t k = count - kLanes<C> / 2; k < count; ++k) out[k] = value(k);
   }
 }
 

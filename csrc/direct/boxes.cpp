@@ -28,7 +28,7 @@ PyObject* box_iou_call(PyObject*, PyObject* const* args, Py_ssize_t count) {
                               aligned,
                               static_cast<int>(PyLong_AsLong(args[4]))};
   const DType dtype = result_dtype(boxes1->dtype);
-  Result out = aligned ? empty({n}, dtype) : empty({n, m}, dtype);
+  Result out = aligned ? empty({n}, dtype, *boxes1) : empty({n, m}, dtype, *boxes1);
   if (out.tensor != nullptr) box_iou(problem, out.data, 0, box_iou_items(problem));
   return out.tensor.release();
 }

@@ -27,6 +27,7 @@ using Object = std::unique_ptr<PyObject, Release>;
 struct Plain {
   static constexpr int kMostDims = 2;
 
+  PyObject* tensor;
   const void* data;
   DType dtype;
   int dims;
@@ -47,7 +48,9 @@ struct Result {
   Object tensor;
   void* data;
 };
-Result empty(std::initializer_list<int64_t> sizes, DType dtype);
+
+/// A result of at most Plain::kMostDims sizes, made the quicker where an argument of its dtype is named.
+Result empty(std::initializer_list<int64_t> sizes, DType dtype, const Plain& argument);
 
 /// The functions of this module, each (arguments, their number) to a tensor, None, or null with Python's exception set.
 PyObject* box_iou_call(PyObject*, PyObject* const* args, Py_ssize_t count);

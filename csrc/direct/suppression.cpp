@@ -29,7 +29,7 @@ PyObject* nms_call(PyObject*, PyObject* const* args, Py_ssize_t count) {
   try {
     const SuppressionRun run(NmsProblem{{candidates}, PyFloat_AsDouble(args[2]), false},
                              [](int64_t tasks, int64_t, const auto& body) { body(int64_t{0}, tasks); });
-    Result kept = empty({run.count(0)}, DType::i64);
+    Result kept = empty({run.count(0)}, DType::i64, *boxes);
     if (kept.tensor != nullptr) run.collect(0, static_cast<int64_t*>(kept.data));
     return kept.tensor.release();
   } catch (const std::bad_alloc&) {
