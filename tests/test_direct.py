@@ -66,6 +66,17 @@ def test_every_dtype_of_boxes_is_direct(dtype: torch.dtype) -> None:
     assert torch.equal(kept, torch.tensor([0, 2]))
 
 
+def test_another_default_dtype_is_not_that_of_the_result() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        overlaps = direct()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert overlaps is not None
+    assert overlaps.dtype == torch.float32
+    assert torch.equal(overlaps, EXPECTED)
+
+
 class Ignored(Tensor):
     """A subclass, of which torch must be told."""
 

@@ -27,7 +27,6 @@ using Object = std::unique_ptr<PyObject, Release>;
 struct Plain {
   static constexpr int kMostDims = 2;
 
-  PyObject* tensor;
   const void* data;
   DType dtype;
   int dims;
@@ -36,8 +35,8 @@ struct Plain {
   bool is_boxes() const { return dims == 2 && sizes[1] == 4; }
 };
 
-/// Whether nothing would notice that a call goes past the dispatcher.
-bool nobody_listens();
+/// Whether nothing would notice that a call of these tensors goes past the dispatcher.
+bool nobody_listens(PyObject* const* tensors, size_t count);
 
 /// The tensor if it is one, of no subclass, dense and at most as many-dimensional as Plain holds, and no gradient of
 /// what is computed from it may be asked for.
@@ -48,9 +47,7 @@ struct Result {
   Object tensor;
   void* data;
 };
-
-/// A result of at most Plain::kMostDims sizes, made the quicker where an argument of its dtype is named.
-Result empty(std::initializer_list<int64_t> sizes, DType dtype, const Plain& argument);
+Result empty(std::initializer_list<int64_t> sizes, DType dtype);
 
 /// The functions of this module, each (arguments, their number) to a tensor, None, or null with Python's exception set.
 PyObject* box_iou_call(PyObject*, PyObject* const* args, Py_ssize_t count);

@@ -10,17 +10,19 @@ namespace {
 struct Torch {
   PyTypeObject* tensor = nullptr;
   decltype(DLPackExchangeAPI::dltensor_from_py_object_no_sync) view = nullptr;
+  PyObject* requires_grad = nullptr;    // Tensor.requires_grad, a descriptor
   PyObject* is_neg = nullptr;           // Tensor.is_neg
-  PyObject* new_empty = nullptr;        // Tensor.new_empty
   PyObject* listeners = nullptr;        // functions without arguments: whether somebody listens
-  PyObject* is_grad_enabled = nullptr;  // likewise
+  PyObject* has_function = nullptr;     // likewise of any arguments: a mode, or a subclass among them
+  PyObject* forward_ad = nullptr;       // torch.autograd.forward_ad
+  PyObject* is_grad_enabled = nullptr;  // a function without arguments
   PyObject* empty = nullptr;            // torch.empty
   PyObject* keywords = nullptr;         // its keyword arguments for each DType
 };
 
 Torch torch;
 
-PyObject* const kRequiresGrad = PyUnicode_InternFromString("requires_grad");
+PyObject* const kCurrentLevel = PyUnicode_InternFromString("_current_level");
 
 // Whether an answer is true; an exception is as good as a yes, for each question here is a reason to step aside.
 bool is_true(PyObject* answer) {
@@ -28,6 +30,15 @@ bool is_true(PyObject* answer) {
   const int truth = answer == nullptr ? -1 : PyObject_IsTrue(answer);
   if (truth < 0) PyErr_Clear();
   return truth != 0;
+}
+
+// Whether forward-mode gradients are computed: their level is 0 or more.
+bool is_dual() {
+  const Object level(PyObject_GetAttr(torch.forward_ad, kCurrentLevel));
+  const long value = level == nullptr ? -1 : PyLong_AsLong(level.get());
+  if (PyErr_Occurred() == nullptr) return value >= 0;
+  PyErr_Clear();
+  return true;
 }
 
 std::optional<DType> dtype_of(DLDataType type) {
@@ -61,14 +72,14 @@ void* memory(const DLTensor& view) { return static_cast<char*>(view.data) + view
 PyObject* connect(PyObject*, PyObject* args) {
   PyObject* tensor;
   Torch found;
-  if (!PyArg_ParseTuple(args, "O!O!OOO!", &PyType_Type, &tensor, &PyTuple_Type, &found.listeners,
-                        &found.is_grad_enabled, &found.empty, &PyTuple_Type, &found.keywords)) {
+  if (!PyArg_ParseTuple(args, "O!O!OOOOO!", &PyType_Type, &tensor, &PyTuple_Type, &found.listeners, &found.has_function,
+                        &found.forward_ad, &found.is_grad_enabled, &found.empty, &PyTuple_Type, &found.keywords)) {
     return nullptr;
   }
+  found.requires_grad = PyObject_GetAttrString(tensor, "requires_grad");
   found.is_neg = PyObject_GetAttrString(tensor, "is_neg");
-  found.new_empty = PyObject_GetAttrString(tensor, "new_empty");
   const Object capsule(PyObject_GetAttrString(tensor, "__dlpack_c_exchange_api__"));
-  if (found.is_neg == nullptr || found.new_empty == nullptr || capsule == nullptr) return nullptr;
+  if (found.requires_grad == nullptr || found.is_neg == nullptr || capsule == nullptr) return nullptr;
   const auto* api = static_cast<const DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule.get(), "dlpack_exchange_api"));
   if (api == nullptr) return nullptr;
   if (api->header.version.major != DLPACK_MAJOR_VERSION) {
@@ -77,7 +88,8 @@ PyObject* connect(PyObject*, PyObject* args) {
   }
   found.tensor = reinterpret_cast<PyTypeObject*>(tensor);
   found.view = api->dltensor_from_py_object_no_sync;
-  for (PyObject* kept : {tensor, found.listeners, found.is_grad_enabled, found.empty, found.keywords}) {
+  for (PyObject* kept : {tensor, found.listeners, found.has_function, found.forward_ad, found.is_grad_enabled,
+                         found.empty, found.keywords}) {
     Py_INCREF(kept);
   }
   torch = found;
@@ -95,8 +107,9 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_calls", nullptr, -1, contents
 
 }  // namespace
 
-bool nobody_listens() {
-  if (torch.view == nullptr) return false;
+bool nobody_listens(PyObject* const* tensors, size_t count) {
+  if (torch.view == nullptr || is_dual()) return false;
+  if (is_true(PyObject_Vectorcall(torch.has_function, tensors, count, nullptr))) return false;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(torch.listeners); ++i) {
     if (is_true(PyObject_CallNoArgs(PyTuple_GET_ITEM(torch.listeners, i)))) return false;
   }
@@ -105,7 +118,8 @@ bool nobody_listens() {
 
 std::optional<Plain> plain(PyObject* tensor) {
   if (Py_TYPE(tensor) != torch.tensor) return std::nullopt;
-  if (is_true(PyObject_GetAttr(tensor, kRequiresGrad)) && is_true(PyObject_CallNoArgs(torch.is_grad_enabled))) {
+  if (is_true(Py_TYPE(torch.requires_grad)->tp_descr_get(torch.requires_grad, tensor, nullptr)) &&
+      is_true(PyObject_CallNoArgs(torch.is_grad_enabled))) {
     return std::nullopt;
   }
   // The memory of a negated view holds what is still to be negated.
@@ -119,29 +133,34 @@ std::optional<Plain> plain(PyObject* tensor) {
   if (view.device.device_type != kDLCPU || !dtype || view.ndim > Plain::kMostDims || !is_dense(view)) {
     return std::nullopt;
   }
-  Plain found{tensor, memory(view), *dtype, view.ndim, {}};
+  Plain found{memory(view), *dtype, view.ndim, {}};
   for (int d = 0; d < view.ndim; ++d) found.sizes[d] = view.shape[d];
   return found;
 }
 
-Result empty(std::initializer_list<int64_t> sizes, DType dtype, const Plain& argument) {
+Result empty(std::initializer_list<int64_t> sizes, DType dtype) {
   Object numbers[Plain::kMostDims];
-  PyObject* args[1 + Plain::kMostDims] = {argument.tensor};
+  PyObject* args[Plain::kMostDims];
   // The sizes one by one: torch takes twice as long to see that a tuple holds integers.
   size_t dims = 0;
   for (const int64_t size : sizes) {
     numbers[dims].reset(PyLong_FromLongLong(size));
     if (numbers[dims] == nullptr) return {};
-    args[dims + 1] = numbers[dims].get();
+    args[dims] = numbers[dims].get();
     ++dims;
   }
-  // To read a dtype takes torch a quarter of the time that it needs for the rest.
-  PyObject* const keywords = PyTuple_GET_ITEM(torch.keywords, static_cast<Py_ssize_t>(dtype));
-  Object tensor(argument.dtype == dtype ? PyObject_Vectorcall(torch.new_empty, args, dims + 1, nullptr)
-                                        : PyObject_VectorcallDict(torch.empty, args + 1, dims, keywords));
   DLTensor view;
-  if (tensor == nullptr || torch.view(tensor.get(), &view) != 0) return {};
-  return {std::move(tensor), memory(view)};
+  const auto make = [&](PyObject* keywords) -> Result {
+    Object tensor(PyObject_VectorcallDict(torch.empty, args, dims, keywords));
+    if (tensor == nullptr || torch.view(tensor.get(), &view) != 0) return {};
+    return {std::move(tensor), memory(view)};
+  };
+  if (dtype == DType::f32) {
+    // Nearly always what torch makes without keywords, and to read these takes it a third of the time of the rest.
+    Result usual = make(nullptr);
+    if (usual.tensor == nullptr || (dtype_of(view.dtype) == dtype && view.device.device_type == kDLCPU)) return usual;
+  }
+  return make(PyTuple_GET_ITEM(torch.keywords, static_cast<Py_ssize_t>(dtype)));
 }
 
 }  // namespace visionops

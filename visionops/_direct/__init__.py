@@ -15,19 +15,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def _is_dual() -> bool:
-    return forward_ad._current_level >= 0
-
-
 def _listeners() -> tuple[Callable[[], Any], ...]:
-    """Each says whether somebody does: modes, torch.func, torch.jit.trace, the profiler, forward-mode gradients."""
+    """Each says whether somebody does: a dispatch mode, torch.func, torch.jit.trace, the profiler."""
     return (
         torch._C._len_torch_dispatch_stack,
-        torch._C._len_torch_function_stack,
         torch._C._are_functorch_transforms_active,
-        torch._C._get_tracing_state,
+        torch._C._is_tracing,
         torch._C._autograd._profiler_enabled,
-        _is_dual,
     )
 
 
@@ -58,7 +52,15 @@ try:
     from visionops._direct import _calls
 
     _KEYWORDS = tuple({"dtype": dtype, "device": torch.device("cpu")} for dtype in _DTYPES)
-    _calls.connect(torch.Tensor, _listeners(), torch.is_grad_enabled, torch.empty, _KEYWORDS)
+    _calls.connect(
+        torch.Tensor,
+        _listeners(),
+        torch._C._has_torch_function_variadic,
+        forward_ad,
+        torch.is_grad_enabled,
+        torch.empty,
+        _KEYWORDS,
+    )
     box_iou, nms = _calls.box_iou, _calls.nms
 except (ImportError, AttributeError, RuntimeError) as error:
     WHY_NOT = str(error)

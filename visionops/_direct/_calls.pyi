@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -6,6 +7,8 @@ from torch import Tensor
 def connect(
     tensor: type[Tensor],
     listeners: tuple[Callable[[], Any], ...],
+    has_function: Callable[..., bool],
+    forward_ad: ModuleType,
     is_grad_enabled: Callable[[], bool],
     empty: Callable[..., Tensor],
     keywords: tuple[dict[str, Any], ...],

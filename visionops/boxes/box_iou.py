@@ -101,7 +101,7 @@ def box_iou(
     if type(pixel_offset) is not int or pixel_offset not in (0, 1):
         _check.one_of("pixel_offset", pixel_offset, (0, 1))
     if backend is None and not torch.compiler.is_dynamo_compiling():
-        direct = _direct.box_iou(boxes1, boxes2, IOU_MODES[mode], bool(aligned), pixel_offset)
+        direct = _direct.box_iou(boxes1, boxes2, IOU_MODES[mode], aligned, pixel_offset)
         if direct is not None:
             return direct
     _check_set("boxes1", boxes1, 4)
