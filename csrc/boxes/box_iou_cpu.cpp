@@ -24,23 +24,17 @@ int64_t columns_per_item(const BoxIouProblem& problem) {
 template <IouMode mode, bool with_offset, int kStepA, int kStepB, class C>
 void pair_values(const Tile<C>& a, int64_t i, const Tile<C>& b, int64_t j, int64_t count, C offset, C* __restrict out) {
   const MeasuredBox<C> one_a = a[i], one_b = b[j];
-  // Inlined everywhere, else of the last half vector GCC makes single values.
-  const auto value = [&](int64_t k) __attribute__((always_inline)) {
+  const auto value = [&](int64_t k) {
     return pair_value<mode, with_offset>(kStepA ? a[i + k] : one_a, kStepB ? b[j + k] : one_b, offset);
   };
   if (count < kLanes<C>) {
     for (int64_t k = 0; k < count; ++k) out[k] = value(k);
     return;
   }
-  int64_t first = 0;
-  for (; first + kLanes<C> <= count; first += kLanes<C>) {
-    for (int64_t k = first; k < first + kLanes<C>; ++k) out[k] = value(k);
-  }
-  // The last vector reaches back over values that stand already: cheaper than a tail of single ones.
-  if (count - first > kLanes<C> / 2) {
-    for (int64_t k = count - kLanes<C>; k < count; ++k) out[k] = value(k);
-  } else if (count > first) {
-    for (int64_t k = count - kLanes<C> / 2; k < count; ++k) out[k] = value(k);
+  for (int64_t first = 0; first < count; first += kLanes<C>) {
+    // The last vector reaches back over values that stand already: cheaper than a tail of single ones.
+    const int64_t from = smaller(first, count - kLanes<C>);
+    for (int64_t k = from; k < from + kLanes<C>; ++k) out[k] = value(k);
   }
 }
 
@@ -49,11 +43,8 @@ using PairValues = decltype(&pair_values<IouMode::iou, true, 1, 1, C>);
 
 template <int kStepA, int kStepB, class C>
 PairValues<C> pick_values(IouMode mode, C offset) {
-  // Of the other modes it would be no more than one instruction in twenty. A table, for of a branch GCC remembers that
-  // there the offset is 0, and what intersection() says of a constant 0 comes true.
-  static constexpr PairValues<C> iou[] = {pair_values<IouMode::iou, false, kStepA, kStepB, C>,
-                                          pair_values<IouMode::iou, true, kStepA, kStepB, C>};
-  if (mode == IouMode::iou) return iou[offset != 0];
+  // Of the other modes it would be no more than one instruction in twenty.
+  if (mode == IouMode::iou && offset == 0) return pair_values<IouMode::iou, false, kStepA, kStepB, C>;
   return visit_mode(
       mode, [](auto tag) -> PairValues<C> { return pair_values<decltype(tag)::mode, true, kStepA, kStepB, C>; });
 }
