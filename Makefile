@@ -56,7 +56,7 @@ sanitize: $(VENV)/.installed  ## the suite under AddressSanitizer and UndefinedB
 	$(RUN) setup.py --quiet build --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONPATH=$(SANITIZED) PYTHONSAFEPATH=1 VISIONOPS_EMULATION=$(SANITIZED)/libvisionops_emulated.so \
+	PYTHONPATH=$(SANITIZED):$(CURDIR) PYTHONSAFEPATH=1 VISIONOPS_EMULATION=$(SANITIZED)/libvisionops_emulated.so \
 	$(VENV)/bin/pytest -q -p no:cacheprovider tests -m "not slow and not large and not measured" --numprocesses auto
 
 wheel: $(VENV)/.installed  ## build the wheel into dist/

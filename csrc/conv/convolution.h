@@ -20,6 +20,8 @@ struct Axis {
   bool is_pixels() const { return taps == 1 && first == 0 && step == 1 && positions == size; }
 };
 
+namespace VISIONOPS_ISA {
+
 /// Where a position lies when those of all images are numbered by row and column.
 struct Position {
   int64_t image, y, x;
@@ -38,6 +40,8 @@ struct Position {
     ++image;
   }
 };
+
+}  // namespace VISIONOPS_ISA
 
 /// How many values lie between neighbours of a weight in each of its dimensions.
 struct WeightStrides {
