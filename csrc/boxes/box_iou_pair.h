@@ -65,7 +65,7 @@ template <class T>
 constexpr T kAspectScale = T(0.40528473456935108577551785283891);
 
 /// The value of a pair; finite for every input, 0 for a pair with a NaN box.
-template <IouMode mode, bool with_offset = true, class T>
+template <IouMode mode, bool with_offset, class T>
 inline T pair_value(const MeasuredBox<T>& a, const MeasuredBox<T>& b, T offset) {
   const T inter = intersection<with_offset>(a.box, b.box, offset);
   if constexpr (mode == IouMode::iof) return share(inter, a.area, offset - offset);

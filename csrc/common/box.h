@@ -35,8 +35,7 @@ VISIONOPS_HD inline T area(const Box<T>& box, T offset) {
   return side(box.x1, box.x2, offset) * side(box.y1, box.y2, offset);
 }
 
-/// Without an offset (`with_offset` false, and it 0) a kernel has two instructions less: of that of box_iou 8 % of its
-/// time.
+/// Where the offset is 0, `with_offset` false saves two instructions of box_iou's sixteen: the benchmarks' row IOU-100.
 template <bool with_offset = true, class T>
 VISIONOPS_HD inline T intersection(const Box<T>& a, const Box<T>& b, T offset) {
   // As side(), but by a maximum, which with a constant 0 GCC 12 makes a comparison and a masked move.
